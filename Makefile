@@ -1,0 +1,85 @@
+# .venv holds what the project runs and is tested with; .venv-readers what trainers read with, torch among it.
+# Both are made again when pyproject.toml or constraints.txt changes. Nothing outside the checkout is touched.
+
+PYTHON ?= $(shell for name in python3.11 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+JOBS ?= 2
+
+RUN := .venv/bin/python
+READ := .venv-readers/bin/python
+# One worker keeps a file's tests, so that Prefect's server starts once.
+PYTEST := $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
+LOCKS := pyproject.toml constraints.txt
+RUN_WITH := -e '.[flows,ray,dev]'
+READ_WITH := -e '.[readers,dev]'
+
+export DO_NOT_TRACK = 1
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export RAY_USAGE_STATS_ENABLED = 0
+
+.PHONY: setup demo lint check test test-readers bench soak clean
+
+setup: .venv/installed
+
+.venv/installed: $(LOCKS)
+	$(call environment,.venv)
+	$(call install,.venv,$(RUN_WITH))
+	@touch $@
+
+.venv-readers/installed: $(LOCKS)
+	$(call environment,.venv-readers)
+	$(call install,.venv-readers,torch)
+	$(call install,.venv-readers,$(READ_WITH))
+	@touch $@
+
+demo: setup demo/raw/tokenizer.json
+	$(RUN) flows/curate_flow.py flows/recipes/demo.yaml --out demo/run
+	.venv/bin/curate outputs demo/run
+	.venv/bin/curate why demo/run --example
+
+# The tokenizer is written last: without it the corpus is a leftover of a stopped run.
+demo/raw/tokenizer.json: | setup
+	rm -rf demo/raw
+	.venv/bin/curate demo-corpus demo/raw
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+check: lint
+	$(PYTEST) -m "not slow and not readers and not ray"
+
+test: lint
+	$(PYTEST) -m "not readers"
+
+# Only the files with such tests are named: the others need packages this environment has not.
+test-readers: .venv-readers/installed
+	$(READ) -m pytest -q -m readers $$(grep -l 'mark\.readers' tests/test_*.py)
+
+bench: setup
+	for file in $(filter-out bench/soak.py,$(wildcard bench/*.py)); do $(RUN) $$file || exit 1; done
+
+soak: setup
+	$(RUN) bench/soak.py
+
+clean:
+	rm -rf .venv .venv-readers demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# $(call environment,FOLDER): an empty environment, or one line that says what is missing for it.
+define environment
+	@test -n "$(PYTHON)" || { echo "setup: no Python 3.11 or newer found; install it, or name it: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "setup: $(PYTHON) is not a Python of 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "setup: $(PYTHON) lacks the venv module (Debian: package python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(1)
+endef
+
+# $(call install,FOLDER,WHAT): at the tested versions; on failure one line, with pip's own first error in it.
+define install
+	@$(1)/bin/pip install --quiet --constraint constraints.txt $(2) >$(1)/install.log 2>&1 || { echo \
+		"setup: pip failed, is a package index reachable?" \
+		"$$(grep -m 1 -o 'ERROR: .*' $(1)/install.log) (all of it: $(1)/install.log)" >&2; exit 1; }
+endef

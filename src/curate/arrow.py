@@ -1,0 +1,156 @@
+"""The one place where Arrow buffers become NumPy views, and tables become file bytes.
+
+Views copy nothing: a kernel reads the bytes Arrow holds. Parquet is written one way everywhere (zstd level 1, no
+statistics, dictionaries only where the type is one), so equal tables give equal bytes under one version of pyarrow.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+ROW_GROUP_BYTES = 32 << 20
+
+Column = pa.Array | pa.ChunkedArray
+
+
+def one(column: Column) -> pa.Array:
+    """The column as a single array (a copy only when it has several chunks)."""
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column
+
+
+def utf8(column: Column) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets int64[n + 1] and bytes uint8[...] of a text or binary column, bytes not copied.
+
+    Offsets need not start at 0. A null counts as an empty row: the null bitmap is not looked at.
+    """
+    if isinstance(column, pa.ChunkedArray) and column.num_chunks > 1:
+        column = column.cast(_large(column.type))
+    array = one(column)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    array = array.cast(_large(array.type))
+    if len(array) == 0:
+        return np.zeros(1, np.int64), np.empty(0, np.uint8)
+    _, offsets, data = array.buffers()
+    view = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return view, np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+
+
+def fixed(column: Column) -> np.ndarray:
+    """Rows of a fixed-size binary column as uint8[n, width], not copied. Nulls are refused by the caller."""
+    array = one(column)
+    width = array.type.byte_width
+    data = np.frombuffer(array.buffers()[1], np.uint8)
+    return data[array.offset * width : (array.offset + len(array)) * width].reshape(-1, width)
+
+
+def binary(rows: np.ndarray) -> pa.Array:
+    """A fixed-size binary column from uint8[n, width]."""
+    rows = np.ascontiguousarray(rows)
+    kind = pa.binary(rows.shape[1])
+    return pa.Array.from_buffers(kind, len(rows), [None, pa.py_buffer(rows)])
+
+
+def lists(column: Column) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets int64[n + 1] and values of a large_list column of numbers, not copied."""
+    array = one(column)
+    if len(array) == 0:
+        return np.zeros(1, np.int64), np.empty(0, array.type.value_type.to_pandas_dtype())
+    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
+    return offsets, array.values.to_numpy(zero_copy_only=True)
+
+
+def large_lists(offsets: np.ndarray, values: np.ndarray) -> pa.Array:
+    """A large_list column from offsets int64[n + 1] that start at 0 and flat values."""
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
+
+
+def row_hashes(table: pa.Table) -> np.ndarray:
+    """One uint64 per row over all columns, which must be numbers, booleans, text or bytes."""
+    from curate.kernels.hash import combine, xxh3_64
+
+    rows = np.zeros(table.num_rows, np.uint64)
+    for column in table.columns:
+        hashes = np.empty(table.num_rows, np.uint64)
+        if pa.types.is_fixed_size_binary(column.type):
+            wide = np.ascontiguousarray(fixed(column))
+            offsets = np.arange(table.num_rows + 1, dtype=np.int64) * column.type.byte_width
+            xxh3_64(offsets, wide.reshape(-1), np.uint64(0), hashes)
+        elif pa.types.is_primitive(column.type):
+            array = one(column)
+            filled = array.fill_null(0) if array.null_count else array
+            numbers = filled.cast(pa.uint8()) if pa.types.is_boolean(array.type) else filled
+            hashes[:] = _as_uint64(np.ascontiguousarray(numbers.to_numpy(zero_copy_only=False)))
+        else:
+            xxh3_64(*utf8(column), np.uint64(0), hashes)
+        combine(rows, hashes)
+    return rows
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A table as parquet bytes, with the digest of the file and of each column's own bytes in it."""
+
+    data: memoryview
+    rows: int
+    sha256: str
+    columns: dict[str, str]
+
+
+def encode(table: pa.Table, *, row_bytes: int | None = None) -> Encoded:
+    """Parquet bytes of a table. `row_bytes` is the mean size of a row, measured when not given."""
+    rows = max(1, ROW_GROUP_BYTES // max(1, row_bytes or table.nbytes // max(1, table.num_rows)))
+    sink = pa.BufferOutputStream()
+    kinds = [f.name for f in table.schema if pa.types.is_dictionary(f.type)]
+    pq.write_table(
+        table.replace_schema_metadata(None),
+        sink,
+        compression="zstd",
+        compression_level=1,
+        row_group_size=rows,
+        use_dictionary=kinds,
+        write_statistics=False,
+    )
+    buffer = sink.getvalue()
+    return Encoded(
+        memoryview(buffer),
+        table.num_rows,
+        hashlib.sha256(buffer).hexdigest(),
+        column_digests(buffer) if table.num_columns else {},
+    )
+
+
+def column_digests(buffer: pa.Buffer) -> dict[str, str]:
+    """XXH3-128 of the bytes that each top-level column occupies in a parquet file."""
+    view = memoryview(buffer)
+    metadata = pq.ParquetFile(pa.BufferReader(buffer)).metadata
+    states: dict[str, xxhash.xxh3_128] = {}
+    for group in range(metadata.num_row_groups):
+        for index in range(metadata.num_columns):
+            column = metadata.row_group(group).column(index)
+            start = column.data_page_offset
+            if column.dictionary_page_offset is not None:
+                start = min(start, column.dictionary_page_offset)
+            state = states.setdefault(column.path_in_schema.split(".")[0], xxhash.xxh3_128())
+            state.update(view[start : start + column.total_compressed_size])
+    for name in metadata.schema.to_arrow_schema().names:
+        states.setdefault(name, xxhash.xxh3_128())
+    return {name: state.hexdigest() for name, state in sorted(states.items())}
+
+
+def _as_uint64(numbers: np.ndarray) -> np.ndarray:
+    if numbers.dtype.kind in "iu":
+        return numbers.astype(np.int64).view(np.uint64) if numbers.dtype.kind == "i" else numbers.astype(np.uint64)
+    return numbers.astype(np.float64).view(np.uint64)
+
+
+def _large(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.large_binary() if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else pa.large_string()

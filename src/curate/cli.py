@@ -1,0 +1,225 @@
+"""The command line. Every verb is one function of the library; this module parses, calls it, prints and exits.
+
+Nothing heavy is imported before a verb needs it: `curate --help` is to answer at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from curate import __version__
+from curate.errors import DONE_WITH_REJECTS, CurateError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; the exit code is 0, 3 (done, but records were set aside), or that of the error."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.verb(options) or 0)
+    except CurateError as error:
+        print(f"curate: {error}", file=sys.stderr)
+        if options.json:
+            print(json.dumps({"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}))
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("curate: stopped; what is finished is kept, run again to go on", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs with their options."""
+    top = argparse.ArgumentParser(prog="curate", description="Raw text in, pretraining data out: deduplicated, filtered, mixed, tokenized.")
+    top.add_argument("--version", action="version", version=f"curate {__version__}")
+    verbs = top.add_subparsers(metavar="VERB", required=True)
+
+    def add(name: str, verb: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.add_argument("--json", action="store_true", help="print JSON for machines")
+        sub.set_defaults(verb=verb)
+        return sub
+
+    run = add("run", _run, "run a recipe; what is done already is kept")
+    run.add_argument("recipe", metavar="RECIPE.yaml")
+    run.add_argument("--out", required=True, metavar="RUN", help="folder of the run; the same folder resumes")
+    run.add_argument("-j", "--jobs", type=_workers, default=1, metavar="N", help="worker processes (default 1)")
+    run.add_argument("--limit", type=_positive, metavar="N", help="only N raw records, a keyed sample")
+
+    plan = add("plan", _plan, "say what `run` would do and why, without doing it")
+    plan.add_argument("recipe", metavar="RECIPE.yaml")
+    plan.add_argument("--out", required=True, metavar="RUN")
+    plan.add_argument("--limit", type=_positive, metavar="N", help="as for `run`")
+
+    one = add("filter", _filter, "filter a file, a folder, a glob or standard input in one go")
+    one.add_argument("source", metavar="IN", help="parquet, jsonl, jsonl.gz or jsonl.zst; - is standard input")
+    one.add_argument("target", metavar="OUT", help="survivors, in the format of the suffix; - is standard output")
+    one.add_argument("--with", dest="stages", type=_names, default=(), metavar="STAGES", help="heuristics,exact")
+    one.add_argument("--rules", type=_names, default=(), metavar="NAMES", help="rule sets, such as gopher_quality")
+    one.add_argument("--where", metavar="EXPR", help="keep rows where this holds, such as 'words >= 50 and not duplicate'")
+    one.add_argument("--dropped", metavar="PATH", help="dropped rows with their rule (default NAME.dropped.SUFFIX)")
+    one.add_argument("--text", default="text", metavar="FIELD", help="the field that holds the text")
+    one.add_argument("-j", "--jobs", type=_workers, default=1, metavar="N", help="worker processes (default 1)")
+
+    why = add("why", _why, "tell the story of a document: what was measured, what became of it, and why")
+    why.add_argument("run", metavar="RUN")
+    why.add_argument("document", nargs="?", metavar="ID", help="an id, a source_id or an origin")
+    why.add_argument("--example", action="store_true", help="one dropped document, chosen for you")
+
+    outputs = add("outputs", _outputs, "list what a run has made")
+    outputs.add_argument("run", metavar="RUN")
+
+    verify = add("verify", _verify, "hash all files of a run; damaged ones are made again by the next run")
+    verify.add_argument("run", metavar="RUN")
+    verify.add_argument("-j", "--jobs", type=_workers, default=1, metavar="N", help="worker processes (default 1)")
+
+    schema = add("schema", _schema, "print a JSON Schema, or write all to a folder")
+    schema.add_argument("name", nargs="?", metavar="NAME", help="document, manifest, recipe, ledger or tokens")
+    schema.add_argument("--write", metavar="DIR", help="write all schemas there")
+
+    demo = add("demo-corpus", _demo, "collect real text that this machine already has, as raw files for the demo")
+    demo.add_argument("folder", metavar="DIR")
+    demo.add_argument("--megabytes", type=_positive, default=40, metavar="N", help="about how much text (default 40)")
+    return top
+
+
+def _run(options: argparse.Namespace) -> int:
+    from curate import recipe, report
+    from curate.execute import pool
+    from curate.outputs import outputs
+    from curate.run import run
+
+    loaded = recipe.load(options.recipe)
+    with report.Report() as shown, pool(options.jobs) as workers:
+        result = run(loaded, options.out, map=workers, limit=options.limit, report=shown)
+    made = outputs(options.out)
+    _print(made, options, report.table)
+    return _ended(result.rejected, store_join(options.out, made))
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from curate import preview, recipe
+
+    _print(preview.preview(recipe.load(options.recipe), options.out, limit=options.limit), options, preview.show)
+    return 0
+
+
+def _filter(options: argparse.Namespace) -> int:
+    from curate import report
+    from curate.execute import pool
+    from curate.filtering import filter_files
+
+    with report.Report() as shown, pool(options.jobs) as workers:
+        done = filter_files(
+            options.source,
+            options.target,
+            stages=options.stages,
+            rules=options.rules,
+            where=options.where,
+            dropped=options.dropped,
+            text=options.text,
+            map=workers,
+            report=shown,
+        )
+    stream = sys.stderr if options.target == "-" else sys.stdout
+    if options.json:
+        print(json.dumps(done, indent=1, ensure_ascii=False), file=stream)
+    else:
+        by_rule = ", ".join(f"{rule} {count:,}" for rule, count in done["dropped"].items()) or "none"
+        print(f"{done['rows']:,} rows in, {done['kept']:,} kept in {done['out']}; dropped: {by_rule}", file=stream)
+    return _ended(done["rejected"], done["rejects_out"])
+
+
+def _why(options: argparse.Namespace) -> int:
+    from curate import report, why
+    from curate.errors import RecipeError
+
+    if (options.document is None) == (not options.example):
+        raise RecipeError("give an ID, or --example")
+    told = why.example(options.run) if options.example else why.why(options.run, options.document)
+    _print(told, options, report.story)
+    return 0
+
+
+def _outputs(options: argparse.Namespace) -> int:
+    from curate import report
+    from curate.outputs import outputs
+
+    _print(outputs(options.run), options, report.table)
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from curate.execute import pool
+    from curate.verify import verify
+
+    with pool(options.jobs) as workers:
+        found = verify(options.run, map=workers)
+
+    def show(found: dict[str, Any]) -> None:
+        for one in found["damaged"]:
+            print(f"damaged: {one['file']}: {one['found']}")
+        tail = "; `curate run` makes them again" if found["damaged"] else ", all as they were written"
+        print(f"{found['files']:,} files, {found['bytes'] / 1e6:,.1f} MB, {len(found['damaged'])} damaged{tail}")
+
+    _print(found, options, show)
+    return 4 if found["damaged"] else 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from curate import schema
+
+    if options.write:
+        schema.write(options.write)
+    elif options.name:
+        print(schema.text(options.name), end="")
+    else:
+        _print({"schemas": list(schema.NAMES)}, options, lambda made: print("\n".join(made["schemas"])))
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from curate.demo import write_corpus
+
+    made = write_corpus(options.folder, megabytes=options.megabytes)
+    _print(made, options, lambda done: print(json.dumps(done, indent=1)))
+    return 0
+
+
+def store_join(out: str, made: dict[str, Any]) -> str:
+    """Where the rejects of a run are."""
+    return next((str(s["rejects_folder"]) for s in made["stages"] if s.get("rejects_folder")), out)
+
+
+def _print(made: dict[str, Any], options: argparse.Namespace, show: Callable[[dict[str, Any]], None]) -> None:
+    if options.json:
+        print(json.dumps(made, indent=1, ensure_ascii=False, default=str))
+    else:
+        show(made)
+
+
+def _ended(rejected: int, place: str | None) -> int:
+    if not rejected:
+        return 0
+    print(f"curate: complete, {rejected:,} records rejected, with place and reason in {place}", file=sys.stderr)
+    return DONE_WITH_REJECTS
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number above 0 is wanted, found {text!r}")
+    return int(text)
+
+
+_workers = _positive
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Record files: a table cut into numbered segments that can be read one by one.
+
+This is the shuffle of the whole project. What a shard says (evidence) is cut by the leading bits of a key, so that
+equal keys of all shards meet in one read; what is decided (a verdict) is cut by shard, so that each shard reads only
+its own lines. A file is the segments one after another, each a small compressed Arrow stream (nothing for an empty
+one), then for every segment its end, its rows and the sum of its row hashes, then the number of segments.
+
+The sum of row hashes does not depend on order or on how rows were spread over files: it is the digest by which a unit
+of work recognises that its lines did not change.
+"""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from curate import store
+from curate.arrow import row_hashes
+
+_TAIL = struct.Struct("<Q8s")
+_MAGIC = b"CURATE01"
+
+
+def cut(table: pa.Table, segment: np.ndarray, segments: int) -> bytes:
+    """File bytes of `table` with row i in segment `segment[i]` (0 <= segment < segments); order within is kept."""
+    order = np.argsort(segment, kind="stable")
+    sorted_table = table.take(pa.array(order)) if table.num_rows else table
+    rows = np.bincount(segment, minlength=segments).astype(np.uint64)
+    if len(rows) > segments:
+        raise ValueError(f"segment {int(segment.max())} of {segments}")
+    hashes = row_hashes(sorted_table)
+    ends, digests = np.zeros(segments, np.uint64), np.zeros(segments, np.uint64)
+    body, size, start = [], 0, 0
+    for index in np.flatnonzero(rows):
+        stop = start + int(rows[index])
+        data = _stream(sorted_table.slice(start, stop - start))
+        digests[index] = np.sum(hashes[start:stop], dtype=np.uint64)
+        body.append(data)
+        size += len(data)
+        ends[index] = size
+        start = stop
+    ends = np.maximum.accumulate(ends)
+    return b"".join([*body, ends.tobytes(), rows.tobytes(), digests.tobytes(), _TAIL.pack(segments, _MAGIC)])
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where the segments of one file are: ends in bytes, rows, digests, each uint64[segments]."""
+
+    ends: np.ndarray
+    rows: np.ndarray
+    digests: np.ndarray
+
+
+def index(uri: str) -> Index:
+    """Read a file's segment table."""
+    size = store.size(uri)
+    segments, magic = _TAIL.unpack(store.read(uri, start=size - _TAIL.size))
+    if magic != _MAGIC:
+        raise ValueError(f"{uri} is no record file")
+    raw = store.read(uri, start=size - _TAIL.size - 24 * segments, length=24 * segments)
+    table = np.frombuffer(raw, np.uint64).reshape(3, segments)
+    return Index(table[0], table[1], table[2])
+
+
+def read(uri: str, first: int, last: int) -> list[pa.Table]:
+    """The tables of segments first..last-1, one for each that is not empty."""
+    where = index(uri)
+    if not where.rows[first:last].any():
+        return []
+    begin = int(where.ends[first - 1]) if first else 0
+    data = store.read(uri, start=begin, length=int(where.ends[last - 1]) - begin)
+    tables = []
+    for segment in range(first, last):
+        if where.rows[segment]:
+            start = (int(where.ends[segment - 1]) if segment else 0) - begin
+            stop = int(where.ends[segment]) - begin
+            tables.append(pa.ipc.open_stream(pa.py_buffer(data)[start:stop]).read_all())
+    return tables
+
+
+def leading(keys: np.ndarray, segments: int) -> np.ndarray:
+    """Segment of uint64 keys by their leading bits; `segments` is a power of two."""
+    bits = segments.bit_length() - 1
+    if bits == 0:
+        return np.zeros(len(keys), np.int64)
+    return (keys >> np.uint64(64 - bits)).astype(np.int64)
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table.combine_chunks())
+    return bytes(memoryview(sink.getvalue()))

@@ -1,0 +1,378 @@
+"""Counts that quality rules are made of, all taken in one pass over UTF-8 text.
+
+A row is read in blocks of 64 bytes; each block becomes a few byte masks (space, letter, line break, ...), and
+words and lines are counted by arithmetic on them. The idea: add to the mask of word bytes that lack a
+property the mask of word starts. The carry runs through a word to the space behind it exactly when no byte of
+the word has the property, so one addition tells all words without a letter apart. Only bytes over 127 are
+decoded one by one.
+
+The catch: what runs over a block's border (an open word, a line that may yet end in an ellipsis) is kept in
+`carry`.
+"""
+
+import functools
+import re
+import string
+import unicodedata
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from curate.kernels.bits import BLOCK, ONE, count, fill_block, highest, load32, lowest, lowest_bit, within
+
+Int64 = np.int64 | int
+Int64s = NDArray[np.int64]
+UInt64s = NDArray[np.uint64]
+Bytes = NDArray[np.uint8]
+
+SIGNALS = (
+    "characters",
+    "words",
+    "word_characters",
+    "alphabetic_words",
+    "symbol_free_words",
+    "symbol_free_characters",
+    "lines",
+    "bullet_lines",
+    "ellipsis_lines",
+    "hashes",
+    "ellipses",
+    "stop_words",
+)
+"""What the columns of `signals` count, in order."""
+(
+    CHARACTERS,
+    WORDS,
+    WORD_CHARACTERS,
+    ALPHABETIC_WORDS,
+    SYMBOL_FREE_WORDS,
+    SYMBOL_FREE_CHARACTERS,
+    LINES,
+    BULLET_LINES,
+    ELLIPSIS_LINES,
+    HASHES,
+    ELLIPSES,
+    STOP_WORDS,
+) = range(len(SIGNALS))
+
+# Flags of a code point in the table of classes.
+IS_SPACE, IS_LETTER, IS_PUNCTUATION, IS_BREAK, IS_BULLET, IS_ELLIPSIS = 1, 2, 4, 8, 16, 32
+LINE_BREAKS = "\n\x0b\x0c\r\x1c\x1d\x1e\x85\u2028\u2029"
+
+STOP_WORDS_OF_GOPHER = (b"the", b"be", b"to", b"of", b"and", b"that", b"have", b"with")
+STOP_BYTES = np.array([int.from_bytes(word, "little") for word in STOP_WORDS_OF_GOPHER], np.uint64)
+STOP_MASKS = np.array([(1 << 8 * len(word)) - 1 for word in STOP_WORDS_OF_GOPHER], np.uint64)
+STOP_SIZES = np.array([len(word) for word in STOP_WORDS_OF_GOPHER])
+ALL_STOP_WORDS = np.uint64(0xFF)
+
+# Places in the array of masks of the block at hand. A letter and a solid character (neither space nor
+# punctuation) are marked at their first byte.
+SPACE, LETTER, SOLID, BREAK, BULLET, DOT, AFTER_ELLIPSIS, FOLLOWING, HIGH, STARTS, ENDS, MASKS = range(12)
+
+# Places in the array of what one block hands to the next: bits for its front, truths and a number.
+(
+    OPEN,  # the last byte belongs to a word
+    NO_LETTER,  # to one that has no letter so far
+    NO_SOLID,  # to one that has only punctuation so far
+    NO_SOLID_CHARACTERS,  # code points of that word so far, else 0
+    SPACES,  # bytes of a space that began in the last block
+    RETURN,  # the last byte is a carriage return
+    DOTS,  # bit 0: the last byte but one is a dot, bit 1: the last one
+    THREE_DOTS,  # the last three bytes are dots
+    ELLIPSIS_ENDS,  # positions behind an ellipsis character that began in the last block
+    FRESH,  # no word since the last line break
+    TRAILING,  # the last word ended in an ellipsis, and neither a break nor a word came since
+    STOPS,  # bit i: stop word i was met
+    CARRIES,
+) = range(13)
+
+ZERO = np.uint64(0)
+NEAR_END = np.uint64(0xF << 60)
+LAST_CODE = 0x10FFFF
+
+
+@functools.cache
+def code_point_classes() -> Bytes:
+    """Flags of every code point, uint8[0x110000], by this Python's Unicode database: the table for `signals`.
+
+    Space: what `str.split()` splits on. Letter: `str.isalpha`, categories L*. Punctuation:
+    `string.punctuation` and categories P*. Line break: what `str.splitlines()` splits on. Bullet U+2022 and
+    ellipsis U+2026 have flags of their own.
+    """
+    text = np.arange(LAST_CODE + 1, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    categories = np.frombuffer("".join(map(unicodedata.category, text)).encode(), np.uint8)
+    major = categories[::2]
+    classes = np.zeros(LAST_CODE + 1, np.uint8)
+    classes[major == ord("L")] |= IS_LETTER
+    classes[major == ord("P")] |= IS_PUNCTUATION
+    classes[list(string.punctuation.encode())] |= IS_PUNCTUATION
+    classes[[found.start() for found in re.finditer(r"\s", text)]] |= IS_SPACE
+    classes[[ord(character) for character in LINE_BREAKS]] |= IS_BREAK
+    classes[0x2022] |= IS_BULLET
+    classes[0x2026] |= IS_ELLIPSIS
+    classes.setflags(write=False)
+    return classes
+
+
+@njit(cache=True, nogil=True)
+def signals(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
+    """Counts per row: out int64[n, 12], columns as in `SIGNALS`.
+
+    `offsets` int64[n + 1] into `data` uint8[...], rows of valid UTF-8 (in others the counts mean nothing, but
+    no byte outside the row is read); `classes` from `code_point_classes`.
+
+    characters: code points. words: as by `str.split()`; word_characters: their code points. alphabetic_words:
+    with a letter or more. symbol_free_words: with a character or more that is no punctuation;
+    symbol_free_characters: their code points. lines: as by `str.splitlines()`; bullet_lines: those that
+    begin, spaces aside, with U+2022 or "-"; ellipsis_lines: those that end, spaces aside, in "..." or U+2026.
+    hashes: "#". ellipses: "..." counted without overlap, and U+2026. stop_words: how many different ones of
+    the, be, to, of, and, that, have, with are words, case-sensitive.
+    """
+    block = np.empty(BLOCK, np.uint8)
+    masks = np.empty(MASKS, np.uint64)
+    carry = np.empty(CARRIES, np.uint64)
+    for row in range(len(out)):
+        text = data[offsets[row] : offsets[row + 1]]
+        counts = out[row]
+        counts[:] = 0
+        counts[CHARACTERS] = len(text)
+        carry[:] = ZERO
+        carry[FRESH] = ONE
+        # A row of full blocks gets an empty one more, so a space always follows the last word.
+        for position in range(0, len(text) + 1, BLOCK):
+            _fill(block, text, position)
+            _classify(block, masks, carry)
+            if masks[HIGH] != ZERO:
+                _decode(text, position, classes, masks, carry, counts)
+            _count_dots(text, position, masks, carry, counts)
+            _count_words(masks, carry, counts)
+            if carry[STOPS] != ALL_STOP_WORDS:
+                _find_stop_words(text, position, classes, masks, carry)
+            _count_lines(masks, carry, counts)
+            counts[HASHES] += count(within(block, 35, 1, 0))
+        counts[ELLIPSIS_LINES] += np.int64(carry[TRAILING])
+        counts[LINES] += np.int64(_is_unfinished(text, classes))
+        counts[STOP_WORDS] = count(carry[STOPS])
+
+
+@njit(cache=True, nogil=True)
+def _fill(block: Bytes, text: Bytes, position: int) -> None:
+    """The next bytes of the row, spaces behind its end."""
+    if position + BLOCK <= len(text):
+        fill_block(block, text, position)
+    else:
+        block[:] = 32
+        for i in range(len(text) - position):
+            block[i] = text[position + i]
+
+
+@njit(cache=True, nogil=True)
+def _classify(block: Bytes, masks: UInt64s, carry: UInt64s) -> None:
+    """Masks of the block's ASCII and of what the last block hands on; other bytes are words without a
+    property."""
+    space = within(block, 32, 1, 0) | within(block, 9, 5, 0) | within(block, 28, 4, 0)
+    marks = (
+        within(block, 33, 15, 0)
+        | within(block, 58, 7, 0)
+        | within(block, 91, 6, 0)
+        | within(block, 123, 4, 0)
+    )
+    masks[HIGH] = within(block, 128, 128, 0)
+    masks[FOLLOWING] = within(block, 128, 64, 0)
+    masks[SPACE] = space | carry[SPACES]
+    masks[LETTER] = within(block, 97, 26, 32)
+    masks[SOLID] = ~(space | marks | masks[HIGH])
+    masks[BULLET] = within(block, 45, 1, 0)
+    masks[DOT] = within(block, 46, 1, 0)
+    masks[AFTER_ELLIPSIS] = carry[ELLIPSIS_ENDS]
+    # Of CR LF only the first breaks the line.
+    returns = within(block, 13, 1, 0)
+    second = within(block, 10, 1, 0) & ((returns << 1) | carry[RETURN])
+    masks[BREAK] = (within(block, 10, 4, 0) | within(block, 28, 3, 0)) & ~second
+    carry[RETURN] = returns >> 63
+    carry[SPACES] = carry[ELLIPSIS_ENDS] = ZERO
+
+
+@njit(cache=True, nogil=True)
+def _code_point(text: Bytes, position: int) -> tuple[Int64, Int64]:
+    """Code point and bytes of the character at `position`; a broken one counts as U+FFFF and one byte."""
+    first = np.int64(text[position])
+    if first < 0x80:
+        return first, 1
+    size = 2 + np.int64(first >= 0xE0) + np.int64(first >= 0xF0)
+    if position + size > len(text):
+        return 0xFFFF, 1
+    code = first & (0x7F >> size)
+    for i in range(1, size):
+        code = (code << 6) | (np.int64(text[position + i]) & 0x3F)
+    return code if code <= LAST_CODE else LAST_CODE, size
+
+
+@njit(cache=True, nogil=True)
+def _decode(
+    text: Bytes, position: int, classes: Bytes, masks: UInt64s, carry: UInt64s, counts: Int64s
+) -> None:
+    """Put the characters over 127 into the masks. A letter marks its first byte, a space all of its bytes."""
+    space, letter, solid = masks[SPACE], masks[LETTER], masks[SOLID]
+    counts[CHARACTERS] -= count(masks[FOLLOWING])
+    leads = masks[HIGH] & ~masks[FOLLOWING]
+    while leads != ZERO:
+        at = lowest(leads)
+        bit = lowest_bit(leads)
+        leads ^= bit
+        code, size = _code_point(text, position + at)
+        flags = classes[code]
+        letter |= np.uint64((flags & IS_LETTER) != 0) << at
+        solid |= np.uint64((flags & (IS_PUNCTUATION | IS_SPACE)) == 0) << at
+        if flags & IS_SPACE:
+            run = (ONE << size) - ONE
+            space |= run << at
+            if at + size > BLOCK:
+                carry[SPACES] = run >> (BLOCK - at)
+            if flags & IS_BREAK:
+                masks[BREAK] |= bit
+        elif flags & IS_BULLET:
+            masks[BULLET] |= bit
+        elif flags & IS_ELLIPSIS:
+            counts[ELLIPSES] += 1
+            masks[AFTER_ELLIPSIS] |= bit << 3
+            carry[ELLIPSIS_ENDS] |= bit >> 61
+    masks[SPACE], masks[LETTER], masks[SOLID] = space, letter, solid
+
+
+@njit(cache=True, nogil=True)
+def _count_dots(text: Bytes, position: int, masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
+    """Ellipses of dots; marks the positions behind them."""
+    dots, before = masks[DOT], carry[DOTS]
+    three = dots & ((dots << 1) | (before >> 1)) & ((dots << 2) | before)
+    firsts = three & ~((three << 1) | carry[THREE_DOTS])
+    while firsts != ZERO:
+        after = position + lowest(firsts) + 1
+        firsts ^= lowest_bit(firsts)
+        run = 3
+        while after < len(text) and text[after] == 46:
+            after += 1
+            run += 1
+        counts[ELLIPSES] += run // 3
+    masks[AFTER_ELLIPSIS] |= (three << 1) | carry[THREE_DOTS]
+    carry[DOTS] = dots >> 62
+    carry[THREE_DOTS] = three >> 63
+
+
+@njit(cache=True, nogil=True)
+def _count_words(masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
+    """Words by their starts; those without a letter, or without a solid character, by the carry of an
+    addition."""
+    word = ~masks[SPACE]
+    behind = (word << 1) | carry[OPEN]
+    starts, ends = word & ~behind, masks[SPACE] & behind
+    characters = word & ~masks[FOLLOWING]
+    total, length = count(starts), count(characters)
+    lacking = word & ~masks[LETTER]
+    reached = lacking + (starts | carry[NO_LETTER])
+    carry[NO_LETTER] = np.uint64(reached < lacking)
+    counts[ALPHABETIC_WORDS] += total - count(ends & reached)
+    lacking = word & ~masks[SOLID]
+    reached = lacking + (starts | carry[NO_SOLID])
+    carry[NO_SOLID] = np.uint64(reached < lacking)
+    symbols = ends & reached
+    counts[SYMBOL_FREE_WORDS] += total - count(symbols)
+    counts[SYMBOL_FREE_CHARACTERS] += length
+    while symbols != ZERO:
+        before = lowest_bit(symbols) - ONE
+        symbols &= symbols - ONE
+        counts[SYMBOL_FREE_CHARACTERS] -= _last_word(before & ~word, before & characters, carry)
+    if carry[NO_SOLID] != ZERO:
+        carry[NO_SOLID_CHARACTERS] = np.uint64(_last_word(~word, characters, carry))
+    else:
+        carry[NO_SOLID_CHARACTERS] = ZERO
+    counts[WORDS] += total
+    counts[WORD_CHARACTERS] += length
+    masks[STARTS], masks[ENDS] = starts, ends
+    carry[OPEN] = word >> 63
+
+
+@njit(cache=True, nogil=True)
+def _last_word(spaces: np.uint64, characters: np.uint64, carry: UInt64s) -> Int64:
+    """Code points behind the last of `spaces`, those of the last block included when the word began there."""
+    if spaces == ZERO:
+        return count(characters) + np.int64(carry[NO_SOLID_CHARACTERS])
+    return count(characters >> highest(spaces))
+
+
+@njit(cache=True, nogil=True)
+def _find_stop_words(text: Bytes, position: int, classes: Bytes, masks: UInt64s, carry: UInt64s) -> None:
+    """Look at words of two to four bytes and at those too near to the block's end to tell."""
+    ends = masks[ENDS]
+    near = (ends >> 2) | (ends >> 3) | (ends >> 4) | NEAR_END
+    candidates = masks[STARTS] & masks[LETTER] & near
+    while candidates != ZERO:
+        at = position + lowest(candidates)
+        candidates &= candidates - ONE
+        which, size = _stop_word(text, at)
+        after = at + size
+        if size > 0 and (after == len(text) or classes[_code_point(text, after)[0]] & IS_SPACE):
+            carry[STOPS] |= ONE << which
+
+
+@njit(cache=True, nogil=True)
+def _stop_word(text: Bytes, at: int) -> tuple[int, int]:
+    """Which stop word the bytes begin with, and its length; length 0 for none."""
+    four = ZERO
+    if at + 4 <= len(text):
+        four = load32(text, at)
+    else:
+        for i in range(len(text) - at):
+            four |= np.uint64(text[at + i]) << (8 * i)
+    for which in range(8):
+        if four & STOP_MASKS[which] == STOP_BYTES[which]:
+            # None of the eight begins another, so the first match is the only one.
+            return which, STOP_SIZES[which]
+    return 0, 0
+
+
+@njit(cache=True, nogil=True)
+def _count_lines(masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
+    """Lines by their breaks; bullets at their first word, ellipses at their last."""
+    breaks, word = masks[BREAK], ~masks[SPACE]
+    counts[LINES] += count(breaks)
+    bullets = masks[STARTS] & masks[BULLET]
+    while bullets != ZERO:
+        before = lowest_bit(bullets) - ONE
+        bullets &= bullets - ONE
+        counts[BULLET_LINES] += np.int64(_is_fresh(breaks & before, word & before, carry[FRESH]))
+    if carry[TRAILING] != ZERO:
+        _settle(breaks, word, carry, counts)
+    trailing = masks[ENDS] & masks[AFTER_ELLIPSIS]
+    while trailing != ZERO:
+        since = ~(lowest_bit(trailing) - ONE)
+        trailing &= trailing - ONE
+        carry[TRAILING] = ONE
+        _settle(breaks & since, word & since, carry, counts)
+    carry[FRESH] = np.uint64(_is_fresh(breaks, word, carry[FRESH]))
+
+
+@njit(cache=True, nogil=True)
+def _is_fresh(breaks: np.uint64, word: np.uint64, fresh: np.uint64) -> bool:
+    """True if no word byte comes after the last break, or, without a break, after those of earlier blocks."""
+    if breaks == ZERO:
+        return bool(fresh != ZERO and word == ZERO)
+    return bool(word >> highest(breaks) == ZERO)
+
+
+@njit(cache=True, nogil=True)
+def _settle(breaks: np.uint64, word: np.uint64, carry: UInt64s, counts: Int64s) -> None:
+    """Count the trailing ellipsis if a break comes before the next word; leave it open if neither comes."""
+    if breaks | word != ZERO:
+        counts[ELLIPSIS_LINES] += np.int64(lowest(breaks) < lowest(word))
+        carry[TRAILING] = ZERO
+
+
+@njit(cache=True, nogil=True)
+def _is_unfinished(text: Bytes, classes: Bytes) -> bool:
+    """True if the last line has characters but no break."""
+    at = len(text) - 1
+    while at > 0 and text[at] & 0xC0 == 0x80:
+        at -= 1
+    return at >= 0 and classes[_code_point(text, at)[0]] & IS_BREAK == 0

@@ -1,0 +1,74 @@
+"""What a run has made: its datasets, what was kept and dropped and why, and the token shards with their manifest."""
+
+from dataclasses import asdict
+from typing import Any
+
+from curate import store
+from curate.errors import RecipeError
+from curate.manifest import Manifest, parse
+from curate.plan import STATE
+
+
+def state(out: str) -> list[dict[str, Any]]:
+    """The steps of the run in `out`, in order, with their folders. RecipeError where no run is."""
+    uri = store.join(out, STATE)
+    if not store.exists(uri):
+        raise RecipeError(f"{out} is no run folder: it has no {STATE}; `curate run RECIPE.yaml --out {out}` makes one")
+    steps: list[dict[str, Any]] = parse(uri)["steps"]
+    return steps
+
+
+def outputs(out: str) -> dict[str, Any]:
+    """Datasets by stage, rows by rule, bytes and tokens by source, rejects, and where the token shards are."""
+    stages, tokens = [], []
+    for step in state(out):
+        folder = store.join(out, step["folder"])
+        manifest = Manifest.load(folder)
+        stages.append({**step, "folder": folder, **(_made(folder, manifest, step["kind"]) if manifest else {"state": "unfinished"})})
+        if manifest and step["kind"] == "pack":
+            tokens.append(store.join(folder, "tokens.json"))
+    return {
+        "run": out,
+        "stages": stages,
+        "tokens": [{"manifest": uri, **_splits(uri)} for uri in tokens],
+    }
+
+
+def _made(folder: str, manifest: Manifest, kind: str) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "state": "done",
+        "rows_in": sum(unit.rows_in for unit in manifest.units),
+        "rows": manifest.rows,
+        "units": len(manifest.units),
+        "bytes_on_disk": sum(shard.bytes for shard in manifest.shards),
+        "columns": manifest.columns,
+    }
+    names = {name for unit in manifest.units for name in unit.counts} & {"documents", "bytes", "marked", "rejects", "tokens"}
+    if kind != "pack":
+        made |= {name: manifest.total(name) for name in sorted(names)}
+    if kind == "ingest":
+        made["rejected"] = sum(unit.rejected for unit in manifest.units)
+        if made["rejected"]:
+            made["rejects_folder"] = store.join(folder, "rejects")
+    if kind == "select":
+        rule = Manifest.load(store.join(folder, "rule"))
+        made["dropped"] = rule.total("rule") if rule else {}
+    if kind in ("ingest", "select"):
+        made["shards"] = [store.join(folder, shard.name) for shard in manifest.shards]
+    if kind == "pack":
+        made["files"] = [asdict(shard) | {"name": store.join(folder, shard.name)} for shard in manifest.shards]
+    return made
+
+
+def _splits(uri: str) -> dict[str, Any]:
+    raw = parse(uri)
+    folder = store.parent(uri)
+    splits = {}
+    for name, split in raw["splits"].items():
+        sources = {
+            source: {key: value for key, value in entry.items() if key != "shards"}
+            | {"prefixes": [store.join(folder, shard["prefix"]) for shard in entry["shards"]]}
+            for source, entry in split["sources"].items()
+        }
+        splits[name] = {"tokens": split["tokens"], "sources": sources}
+    return {"dtype": raw["dtype"], "window": raw["window"], "packing": raw["packing"], "splits": splits}

@@ -1,0 +1,289 @@
+"""What a recipe would do: raw files surveyed, every stage given its place on disk and its identity, before any work.
+
+A dataset's identity is a fingerprint of how it is made: the stage, the identities of what it reads, the content of its
+assets. So all identities are known from the raw files alone, and a folder that has its manifest is finished for good.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+
+from curate import raw, store
+from curate.errors import RecipeError, nearest
+from curate.execute import Failed, attempt
+from curate.errors import AssetError, UnitsFailed
+from curate.manifest import Manifest, canonical, fingerprint
+from curate.recipe import Node, Recipe
+from curate.stage import Map
+from curate.stages.ingest import Ingest
+from curate.view import DOCUMENT_COLUMNS
+
+SURVEY = "raw.json"
+STATE = "run.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The raw side of a run: files with digests, the columns documents will have, units of work, identity."""
+
+    id: str
+    folder: str
+    made_by: dict[str, Any]
+    ingest: Ingest
+    described: tuple[raw.Described, ...]
+    schema: pa.Schema
+    units: tuple[raw.Unit, ...]
+    threshold: int | None
+
+    def unit_key(self, unit: raw.Unit) -> str:
+        """All that a unit's documents depend on."""
+        digests = {file.name: file.digest for file in self.described}
+        how = asdict(self.ingest.inputs[unit.input])
+        del how["files"]
+        slices = [[s.name, digests[s.name], s.start, s.stop, s.first_record] for s in unit.slices]
+        carried = [[field.name, str(field.type)] for field in self.schema]
+        return fingerprint(
+            {
+                "kind": "ingest",
+                "version": self.ingest.version,
+                "input": how,
+                "slices": slices,
+                "columns": carried,
+                "shard_bytes": self.ingest.shard_bytes,
+                "keep": self.threshold,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage in its place. `documents` and `columns` are indices of the steps it sees (-1: the raw documents)."""
+
+    node: Node
+    id: str
+    folder: str
+    made_by: dict[str, Any]
+    documents: int
+    columns: tuple[int, ...]
+    gives: tuple[str, ...]
+
+
+def survey(recipe: Recipe, out: str, map: Map, *, limit: int | None = None) -> Source:
+    """Find and digest the raw files (digests are kept by name, size and time) and plan the units of ingest."""
+    ingest = replace(recipe.ingest, limit=limit) if limit is not None else recipe.ingest
+    _refuse_loop(recipe, out)
+    files = raw.find(recipe.root, ingest.inputs)
+    for file in files:
+        if store.is_local(file.uri) and store.absolute(file.uri).startswith(store.absolute(out) + "/"):
+            raise RecipeError(f"{file.name} is inside the output folder {out}: choose another --out")
+    tokens = {file.name: f"{file.size}:{file.token}" for file in files}
+    cached = _surveyed(out)
+    wanted = raw.chunks(files, count=ingest.limit is not None)
+    names = [f"{c.name}:{tokens[c.name]}:{c.start}-{c.stop}:{c.count}" for c in wanted]
+    missing = [chunk for name, chunk in zip(names, wanted, strict=True) if name not in cached]
+    for chunk, result in zip(missing, map(_Survey(), missing), strict=True):
+        if isinstance(result, Failed):
+            raise UnitsFailed("survey of raw files", [(chunk.name, result.message, result.exit_code)], len(missing))
+        cached[names[wanted.index(chunk)]] = result
+    if missing:
+        kept = {name: asdict(cached[name]) for name in names}
+        store.put(store.join(out, SURVEY), canonical(kept, indent=1))
+    described = raw.describe(files, tuple(cached[name] for name in names))
+    schema = raw.schema(described, ingest.inputs)
+    threshold = raw.threshold(described, ingest.limit) if ingest.limit is not None else None
+    made_by = {
+        "stage": _ingest_identity(ingest),
+        "files": [[file.name, file.digest] for file in described],
+        "columns": [[field.name, str(field.type)] for field in schema],
+    }
+    key = fingerprint(made_by)
+    units = raw.units(described, ingest)
+    return Source(key, store.join(out, f"ingest-{key}"), made_by, ingest, described, schema, units, threshold)
+
+
+def resolve(recipe: Recipe, out: str, source: Source) -> tuple[Step, ...]:
+    """Give every stage its identity and folder; a column that nobody adds is an error here."""
+    steps: list[Step] = []
+    known = {"ingest": (-1, ())}
+    documents: int = -1
+    columns: tuple[int, ...] = ()
+    for index, node in enumerate(recipe.nodes):
+        if node.source is not None:
+            documents, columns = known[node.source]
+        have = _visible(source, steps, documents, columns)
+        step = _step(node, index, out, source, steps, documents, columns, have)
+        steps.append(step)
+        if node.stage.gathers:
+            documents, columns = (index, ()) if node.stage.gathers == "neighbours" else (documents, columns)
+        else:
+            columns = (*columns, index)
+        known[node.name] = (documents, columns)
+    return tuple(steps)
+
+
+def previous(out: str) -> dict[str, str]:
+    """Folder names of the last run by stage name."""
+    uri = store.join(out, STATE)
+    if not store.exists(uri):
+        return {}
+    from curate.manifest import parse
+
+    return {step["name"]: step["folder"] for step in parse(uri)["steps"]}
+
+
+def because(out: str, name: str, made_by: dict[str, Any]) -> str:
+    """Why a stage that ran before must run again: the first difference, in words."""
+    folder = previous(out).get(name)
+    before = Manifest.load(store.join(out, folder)) if folder else None
+    if before is None:
+        return ""
+    changes = _changes(before.made_by, made_by)
+    return "; ".join(changes[:3]) + (f"; {len(changes) - 3} more" if len(changes) > 3 else "")
+
+
+def _step(
+    node: Node,
+    index: int,
+    out: str,
+    source: Source,
+    steps: list[Step],
+    documents: int,
+    columns: tuple[int, ...],
+    have: dict[str, int],
+) -> Step:
+    stage = node.stage
+    wanted = tuple(dict.fromkeys((*stage.reads, *stage.applies_to)))
+    for name in wanted:
+        if name not in have:
+            hint = nearest(name, list(have)) or f"; there are {', '.join(sorted(have))}"
+            later = [n.stage.kind for n in _adders(name, steps)]
+            tail = f"; '{later[0]}' adds it, but not to these rows" if later else hint
+            raise RecipeError(
+                f"line {node.line}: stages[{index}] '{node.name}' reads '{name}', which no stage before it adds{tail}"
+            )
+    taken = {name for s in steps if s.documents == documents for name in s.gives if not s.node.stage.gathers}
+    for name in stage.adds if not stage.gathers else ():
+        if node.prefix + name in have or node.prefix + name in taken:
+            raise RecipeError(
+                f"line {node.line}: stages[{index}] '{node.name}' adds '{node.prefix + name}', which is there already;"
+                " give it a `name:`"
+            )
+    made = {name: source.made_by if i < 0 else steps[i].made_by for name, i in have.items()}
+    node = replace(node, stage=stage.bind(made))
+    stage = node.stage
+    ids = {source.id if i < 0 else steps[i].id for i in {documents, *(have[name] for name in wanted)}}
+    made_by: dict[str, Any] = {"stage": stage.identity(), "name": node.name, "inputs": sorted(ids)}
+    if stage.asset_fields:
+        made_by["assets"] = {field: digest(getattr(stage, field)) for field in stage.asset_fields}
+    key = fingerprint(made_by)
+    if stage.gathers == "neighbours":
+        promised = [name for name in have if have[name] == documents]
+        gives = tuple(dict.fromkeys((*promised, *stage.reads, *getattr(stage, "carry", ()))))
+        for name in gives:
+            if name not in have:
+                raise RecipeError(f"line {node.line}: '{node.name}' carries '{name}', which no stage before it adds{nearest(name, list(have))}")
+    else:
+        gives = tuple(node.prefix + name for name in stage.adds)
+    return Step(node, key, store.join(out, f"{node.name}-{key}"), made_by, documents, columns, gives)
+
+
+@cache
+def digest(location: str) -> str:
+    """SHA-256 of an asset's content."""
+    from curate import assets
+
+    uri = assets.locate(location)
+    if not store.exists(uri):
+        raise AssetError(f"no file at {uri}")
+    return hashlib.sha256(store.read(uri)).hexdigest()
+
+
+def _visible(source: Source, steps: list[Step], documents: int, columns: tuple[int, ...]) -> dict[str, int]:
+    """Column name to the step that holds it."""
+    base = (*DOCUMENT_COLUMNS, *source.schema.names) if documents < 0 else steps[documents].gives
+    have = dict.fromkeys(base, documents)
+    for index in columns:
+        have |= dict.fromkeys(steps[index].gives, index)
+    return have
+
+
+def _adders(name: str, steps: list[Step]) -> list[Node]:
+    return [step.node for step in steps if name in step.gives]
+
+
+def _ingest_identity(ingest: Ingest) -> dict[str, Any]:
+    identity = ingest.identity()
+    for one in identity["parameters"]["inputs"]:
+        one.pop("files")
+    identity["parameters"].pop("max_rejects")
+    return identity
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    old, new = _flat(before.get("stage", {})), _flat(now.get("stage", {}))
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            name = key.removeprefix("parameters.")
+            found.append(f"{name} {_shown(old.get(key))} -> {_shown(new.get(key))}")
+    files, now_files = dict(map(tuple, before.get("files", []))), dict(map(tuple, now.get("files", [])))
+    for name in sorted(files.keys() | now_files.keys()):
+        if files.get(name) != now_files.get(name):
+            word = "new file" if name not in files else "gone file" if name not in now_files else "changed file"
+            found.append(f"{word} {name}")
+    if before.get("columns") != now.get("columns"):
+        found.append("other carried columns")
+    if before.get("assets") != now.get("assets"):
+        found.append("other content of " + ", ".join(now.get("assets", {})))
+    if not found and before.get("inputs") != now.get("inputs"):
+        found.append("its input changed")
+    return found
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        parts = [_flat(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()]
+        return {key: item for part in parts for key, item in part.items()}
+    return {prefix: value}
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+class _Survey:
+    """`survey` of one chunk, as a unit of work."""
+
+    def __call__(self, chunk: raw.Chunk) -> Any:
+        return attempt(chunk, raw.survey)
+
+
+def _surveyed(out: str) -> dict[str, raw.Survey]:
+    uri = store.join(out, SURVEY)
+    if not store.exists(uri):
+        return {}
+    import json
+
+    try:
+        return {name: raw.Survey.from_json(value) for name, value in json.loads(store.read(uri)).items()}
+    except (ValueError, TypeError, KeyError):
+        return {}  # only a cache: the files are digested again
+
+
+def _refuse_loop(recipe: Recipe, out: str) -> None:
+    """An output folder that the patterns match would be read as input by the next run."""
+    from fnmatch import fnmatch
+
+    root, place = store.absolute(recipe.root), store.absolute(out)
+    if not place.startswith(root + "/"):
+        return
+    relative = place[len(root) + 1 :]
+    for one in recipe.ingest.inputs:
+        for pattern in one.files:
+            loose = pattern.removeprefix("./").replace("**/", "*")
+            names = (f"{relative}/ingest-0/00000.parquet", f"{relative}/run.json")
+            if any(fnmatch(name, loose) or fnmatch(name, pattern.rstrip("/") + "/*") for name in names):
+                raise RecipeError(f"the output folder {out} is matched by `files: {pattern}`: choose another --out")

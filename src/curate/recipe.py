@@ -1,0 +1,234 @@
+"""A recipe: where raw files are, and the ordered stages they go through. YAML in, stages out, strict.
+
+There is no inheritance, no template and no code in a recipe, so it says all there is to say. Every mistake is named
+with its line, its stage and the nearest valid word, before any work.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import yaml
+
+from curate import store
+from curate.errors import RecipeError, nearest
+from curate.stage import Stage
+from curate.stages import STAGES
+from curate.stages.ingest import Ingest
+
+_TOP = ("name", "ingest", "stages")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of a recipe. `prefix` goes before the columns of an annotator that was given a name of its own."""
+
+    name: str
+    stage: Stage
+    source: str | None
+    prefix: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to do. `root` is the folder that raw files and assets are relative to."""
+
+    name: str
+    root: str
+    ingest: Ingest
+    nodes: tuple[Node, ...]
+
+
+def load(uri: str) -> Recipe:
+    """Read a recipe file; raw files and assets are relative to its folder."""
+    if not store.exists(uri):
+        raise RecipeError(f"no recipe at {uri}")
+    text = store.read(uri)
+    try:
+        return parse(text.decode("utf-8-sig"), root=store.parent(store.absolute(uri)))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{uri} is no UTF-8 text: {error}") from error
+    except RecipeError as error:
+        raise RecipeError(f"{uri}: {error}") from error
+
+
+def parse(text: str, *, root: str) -> Recipe:
+    """A recipe from YAML text."""
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        if tree is not None:
+            _refuse_twice(tree)
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise RecipeError(f"{at}not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(raw, dict):
+        raise RecipeError(f"a recipe is a mapping with {', '.join(_TOP)}; found {type(raw).__name__}")
+    for key in raw:
+        if key not in _TOP:
+            raise RecipeError(
+                f"line {_line(tree, (key,))}: unknown key '{key}'{nearest(str(key), _TOP) or '; keys are ' + ', '.join(_TOP)}"
+            )
+    for key in ("ingest", "stages"):
+        if not raw.get(key):
+            raise RecipeError(f"a recipe needs `{key}:`")
+    if not isinstance(raw["stages"], list):
+        raise RecipeError(f"line {_line(tree, ('stages',))}: `stages:` is a list, each line `- KIND: {{...}}`")
+    ingest = _ingest(raw["ingest"], tree)
+    nodes = _named([_node(item, index, tree, root) for index, item in enumerate(raw["stages"])])
+    return Recipe(str(raw.get("name") or "recipe"), root, ingest, nodes)
+
+
+def build(kind: type[Stage], parameters: dict[str, Any], *, where: str = "") -> Stage:
+    """A stage from plain parameters, checked strictly; errors name the parameter."""
+    return _build(kind, parameters, lambda path: where or kind.kind, f"'{kind.kind}'")
+
+
+@cache
+def adapter(kind: type) -> Any:
+    """The pydantic adapter of a stage: its checks, and its JSON Schema."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def kinds() -> dict[str, type[Stage]]:
+    """Stages by kind."""
+    return {stage.kind: stage for stage in STAGES}
+
+
+def _ingest(raw: Any, tree: yaml.Node) -> Ingest:
+    """One mapping, or a list of them; what belongs to the whole (`shard_bytes`, ...) stands in any of them."""
+    shared: dict[str, Any] = {}
+    whole = {field.name for field in dataclasses.fields(Ingest)} - {"inputs"}
+    inputs = []
+    for item in raw if isinstance(raw, list) else [raw]:
+        if not isinstance(item, dict):
+            raise RecipeError(f"line {_line(tree, ('ingest',))}: `ingest:` is a mapping with `files:` and `source:`")
+        shared |= {key: value for key, value in item.items() if key in whole}
+        one = {key: value for key, value in item.items() if key not in whole}
+        if isinstance(one.get("files"), str):
+            one["files"] = [one["files"]]
+        inputs.append(one)
+
+    def where(path: tuple[Any, ...]) -> str:
+        if path[:1] == ("inputs",):
+            path = path[1:] if isinstance(raw, list) else path[2:]
+        return f"line {_line(tree, ('ingest', *path))}: ingest"
+
+    made = _build(Ingest, {**shared, "inputs": inputs}, where, "'ingest'")
+    assert isinstance(made, Ingest)
+    return made
+
+
+def _node(item: Any, index: int, tree: yaml.Node, root: str) -> Node:
+    at = f"line {_line(tree, ('stages', index))}: stages[{index}]"
+    if isinstance(item, str):
+        item = {item: None}
+    if not isinstance(item, dict):
+        raise RecipeError(f"{at}: a stage is `KIND:` with parameters, found {item!r}")
+    names = [key for key in item if key not in ("name", "from")]
+    known = kinds()
+    if len(names) != 1:
+        raise RecipeError(f"{at}: one stage each line of the list, found {names or 'none'}")
+    kind = str(names[0])
+    if kind not in known:
+        raise RecipeError(f"{at}: no stage is called '{kind}'{nearest(kind, list(known)) or '; stages are ' + ', '.join(sorted(known))}")
+    parameters = item[kind] if item[kind] is not None else {}
+    if not isinstance(parameters, dict):
+        raise RecipeError(f"{at} '{kind}': parameters are a mapping, found {parameters!r}")
+    parameters = dict(parameters)
+    name = item.get("name") or parameters.pop("name", None)
+    source = item.get("from") or (parameters.pop("from") if isinstance(parameters.get("from"), str) else None)
+    if name is not None and (not isinstance(name, str) or not name.replace("_", "").isalnum()):
+        raise RecipeError(f"{at} '{kind}': a name has letters, digits and _, found {name!r}")
+
+    def where(path: tuple[Any, ...]) -> str:
+        return f"line {_line(tree, ('stages', index, kind, *path))}: stages[{index}] '{kind}'"
+
+    stage = _located(_build(known[kind], parameters, where, ""), root)
+    prefix = f"{name}_" if name and not stage.gathers else ""
+    return Node(str(name or kind), stage, source, prefix, _line(tree, ("stages", index)))
+
+
+def _named(nodes: list[Node]) -> tuple[Node, ...]:
+    seen: dict[str, Node] = {}
+    for node in nodes:
+        if node.name in seen or node.name == "ingest":
+            other = f"line {seen[node.name].line}" if node.name in seen else "the raw documents"
+            raise RecipeError(f"line {node.line}: '{node.name}' is taken by {other}; give this stage a `name:`")
+        if node.source is not None and node.source not in seen and node.source != "ingest":
+            hint = nearest(node.source, list(seen)) or f"; before it are {', '.join(['ingest', *seen])}"
+            raise RecipeError(f"line {node.line}: '{node.name}' is from '{node.source}', no stage before it{hint}")
+        seen[node.name] = node
+    return tuple(nodes)
+
+
+def _build(kind: type[Stage], parameters: dict[str, Any], where: Any, label: str) -> Stage:
+    from pydantic import ValidationError
+
+    try:
+        made = adapter(kind).validate_json(json.dumps(parameters, default=str))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = tuple(part for part in first["loc"])
+        words = [field.name for field in dataclasses.fields(kind)]
+        raise RecipeError(f"{where(path)} {label}".rstrip() + f": {_said(first, path, words)}") from error
+    except RecipeError as error:
+        raise RecipeError(f"{where(())} {label}".rstrip() + f": {error}") from error
+    assert isinstance(made, Stage)
+    return made
+
+
+def _said(error: Any, path: tuple[Any, ...], words: list[str]) -> str:
+    name = ".".join(str(part) for part in path)
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown parameter '{name}'{nearest(str(path[-1]), words) or '; parameters are ' + ', '.join(words)}"
+    if error["type"] in ("missing", "missing_argument"):
+        return f"needs `{name}:`"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"`{name}`: {message[0].lower()}{message[1:]}, found {error['input']!r}" if name else message
+
+
+def _located(stage: Stage, root: str) -> Stage:
+    """The stage with its asset parameters made absolute; they are no part of identity, their digests are."""
+    changed = {}
+    for field in stage.asset_fields:
+        value = getattr(stage, field)
+        if isinstance(value, str) and not value.startswith("package:"):
+            changed[field] = value if "://" in value else store.absolute(value if value.startswith("/") else store.join(root, value))
+    return dataclasses.replace(stage, **changed) if changed else stage
+
+
+def _refuse_twice(node: yaml.Node) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise RecipeError(f"line {key.start_mark.line + 1}: '{key.value}' stands here a second time")
+            seen.add(key.value)
+            _refuse_twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_twice(value)
+
+
+def _line(node: yaml.Node, path: tuple[Any, ...]) -> int:
+    """Line of the deepest node on the path that the text has."""
+    line = node.start_mark.line + 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == str(part)]
+            if not found:
+                return line
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line

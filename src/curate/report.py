@@ -1,0 +1,147 @@
+"""What a person sees: a live line per stage on a terminal, plain lines elsewhere, a table at the end."""
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from curate.run import Event
+
+
+class Report:
+    """Takes the events of a run and shows them on standard error, so that standard output stays data."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.live = self.console.is_terminal
+        self.progress = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]:>10} {task.fields[rows]:>14}"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.started: dict[str, float] = {}
+        self.bytes: dict[str, int] = {}
+        self.rows: dict[str, list[int]] = {}
+
+    def __enter__(self) -> "Report":
+        if self.live:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        if event.what == "cached":
+            self._start(event)
+        elif event.what == "unit":
+            self._unit(event)
+        elif event.what == "judge" and not self.live:
+            print(f"{event.stage}: judging", file=sys.stderr)
+
+    def _start(self, event: Event) -> None:
+        self.started[event.stage] = time.monotonic()
+        self.bytes[event.stage] = 0
+        self.rows[event.stage] = [0, 0, event.cached, event.units]
+        if self.live:
+            task = self.progress.add_task(event.stage, total=event.units, completed=event.cached, speed="", rows="")
+            self.tasks[event.stage] = task
+        elif event.cached < event.units:
+            known = f", {event.cached} done before" if event.cached else ""
+            print(f"{event.stage}: {event.units} units{known}", file=sys.stderr)
+
+    def _unit(self, event: Event) -> None:
+        receipt = event.receipt
+        assert receipt is not None
+        rows = self.rows[event.stage]
+        rows[0] += receipt.rows_in
+        rows[1] += receipt.rows_out
+        rows[2] += 1
+        self.bytes[event.stage] += receipt.how.get("bytes_in") or 0
+        seconds = max(1e-3, time.monotonic() - self.started[event.stage])
+        speed = f"{self.bytes[event.stage] / 1e6 / seconds:.0f} MB/s"
+        if self.live:
+            self.progress.update(self.tasks[event.stage], advance=1, speed=speed, rows=f"{rows[1]:,} rows")
+        elif rows[2] == rows[3]:
+            print(f"{event.stage}: {rows[0]:,} rows in, {rows[1]:,} out, {speed}, {seconds:.1f} s", file=sys.stderr)
+
+
+def table(outputs: dict[str, Any]) -> None:
+    """The final tables of a run on standard output."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    stages = Table("stage", "rows in", "rows out", "dropped by rule, or marked", "MB on disk", box=None, pad_edge=False)
+    for stage in outputs["stages"]:
+        if stage["state"] != "done":
+            stages.add_row(stage["name"], "", "", stage["state"], "")
+            continue
+        said = {**stage.get("dropped", {}), **stage.get("marked", {})}
+        if stage.get("rejected"):
+            said = {"rejected": stage["rejected"], **said}
+        words = ", ".join(f"{name} {count:,}" for name, count in sorted(said.items(), key=lambda item: -item[1]))
+        stages.add_row(stage["name"], f"{stage['rows_in']:,}", f"{stage['rows']:,}", words, f"{stage['bytes_on_disk'] / 1e6:.1f}")
+    console.print(stages)
+    _sources(console, outputs)
+
+
+def _sources(console: Console, outputs: dict[str, Any]) -> None:
+    documents = [stage for stage in outputs["stages"] if stage["kind"] in ("ingest", "select") and stage["state"] == "done"]
+    if not documents:
+        return
+    first, last = documents[0], documents[-1]
+    table = Table("source", "MB in", "MB kept", "documents kept", "tokens", "share", "epochs", box=None, pad_edge=False)
+    train: dict[str, Any] = {}
+    for tokens in outputs["tokens"]:
+        train = tokens["splits"].get("train", {}).get("sources", {})
+    for source in sorted(first.get("bytes", {})):
+        drawn = train.get(source, {})
+        table.add_row(
+            source,
+            f"{first['bytes'][source] / 1e6:.2f}",
+            f"{last['bytes'].get(source, 0) / 1e6:.2f}",
+            f"{last['documents'].get(source, 0):,}",
+            f"{drawn['tokens']:,}" if drawn else "",
+            f"{drawn['share']:.3f}" if drawn else "",
+            f"{drawn['epochs']:.2f}" if drawn else "",
+        )
+    console.print()
+    console.print(table)
+    for tokens in outputs["tokens"]:
+        console.print(f"\ntoken shards: {tokens['manifest']}", soft_wrap=True)
+        for split, entry in tokens["splits"].items():
+            for source, numbers in entry["sources"].items():
+                for prefix in numbers["prefixes"]:
+                    console.print(f"  {split}/{source}: {prefix}", soft_wrap=True)
+
+
+def story(told: dict[str, Any]) -> None:
+    """A document's story on standard output."""
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    for reject in told["rejected"]:
+        console.print(f"{reject['origin']}\n  set aside at ingest: {reject['reason']}\n  {reject['raw']!r}")
+    for copy in told["copies"]:
+        console.print(f"{copy['origin']}  id {copy['id']}  source {copy['source']}  {copy['bytes']:,} bytes")
+        console.print(f"  {copy['text']!r}")
+        for stage in copy["stages"]:
+            console.print(f"  {stage['stage']:<14} {_told(stage)}")
+        console.print(f"  => {copy['outcome']}")
+
+
+def _told(stage: dict[str, Any]) -> str:
+    if "rule" in stage:
+        return "kept" if stage["rule"] is None else f"DROPPED: {stage['rule']}"
+    if "windows" in stage:
+        places = [f"{w['prefix']} window {w['window']} at {w['start']} ({w['length']} tokens, epoch {w['epoch']})" for w in stage["windows"]]
+        return "; ".join(places[:8]) + (f"; {len(places) - 8} more" if len(places) > 8 else "") or "in no window"
+    return ", ".join(f"{name}={_value(value)}" for name, value in stage["columns"].items() if value is not None)
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

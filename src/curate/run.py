@@ -1,0 +1,495 @@
+"""Drive a recipe. What is on disk is the state: a unit whose receipt exists is done, a dataset with a manifest is whole.
+
+Work goes in passes. A pass goes over the shards of one document dataset once and runs every `scan` and every `apply`
+whose columns exist, so text is read once for all stages that want it. Then verdicts are judged, and so on until all
+stages are whole. How stages were grouped, who did the work and in which order leaves no trace in the bytes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate import exchange, groups, plan, raw, store, unit
+from curate.errors import DataError, UnitsFailed
+from curate.execute import Failed, attempt, serial
+from curate.ledger import save as save_ledger
+from curate.manifest import Manifest, Receipt, canonical, fingerprint, load_receipts, save_receipt
+from curate.plan import Source, Step
+from curate.recipe import Recipe
+from curate.stage import Evidence, Map
+from curate.view import Dataset, View
+
+SEGMENTS = 64
+MANY_ROWS = 1 << 30
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something to show: `what` is start, unit, judge or end, for a stage; `units` and `cached` come with start."""
+
+    what: str
+    stage: str
+    units: int = 0
+    cached: int = 0
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its steps with their manifests, in order, the raw documents first."""
+
+    out: str
+    source: Dataset
+    steps: tuple[tuple[Step, Dataset], ...]
+    worked: int
+
+    @property
+    def rejected(self) -> int:
+        """Raw records set aside."""
+        return sum(receipt.rejected for receipt in self.source.manifest.units)
+
+
+def run(
+    recipe: Recipe,
+    out: str,
+    *,
+    map: Map = serial,
+    limit: int | None = None,
+    report: Callable[[Event], None] = lambda event: None,
+) -> Result:
+    """Bring a recipe's outputs up to date in `out` and return what there is.
+
+    Raises RecipeError before any work; DataError when more than the allowed share of raw records is unusable;
+    UnitsFailed when units failed, after all others finished; BusyError when another process holds `out`.
+    """
+    with store.hold(out):
+        store.clear_leftovers(out)
+        source = plan.survey(recipe, out, map, limit=limit)
+        steps = plan.resolve(recipe, out, source)
+        warm_up()
+        save_state(recipe, out, source, steps)
+        driver = _Driver(out, source, steps, map, report)
+        driver.ingest()
+        while driver.open_steps():
+            driver.round()
+        finished = tuple((step, driver.whole[i]) for i, step in enumerate(steps))
+        return Result(out, driver.whole[-1], finished, driver.worked)
+
+
+def warm_up() -> None:
+    """Compile the kernels once here, before workers start and would each do it."""
+    from curate.stages.heuristics import Heuristics
+    from curate.stage import Verdict
+
+    table = pa.table({"text": pa.array(["a é"], pa.large_string())})
+    Heuristics().apply(table, Verdict())
+    from curate.arrow import row_hashes
+
+    row_hashes(table)
+
+
+def save_state(recipe: Recipe, out: str, source: Source, steps: Iterable[Step]) -> None:
+    """Write which folders make up the run, for `why`, `outputs`, `verify` and the next `plan`."""
+    places = [{"name": "ingest", "kind": "ingest", "folder": store.basename(source.folder), "documents": None}]
+    names = {-1: "ingest"}
+    for index, step in enumerate(steps):
+        names[index] = step.node.name
+        places.append(
+            {
+                "name": step.node.name,
+                "kind": step.node.stage.kind,
+                "folder": store.basename(step.folder),
+                "documents": names[step.documents],
+            }
+        )
+    store.put(store.join(out, plan.STATE), canonical({"recipe": recipe.name, "steps": places}, indent=1))
+
+
+@dataclass
+class _Driver:
+    """One run in progress. `whole` holds finished datasets by step (-1: the raw documents)."""
+
+    out: str
+    source: Source
+    steps: tuple[Step, ...]
+    map: Map
+    report: Callable[[Event], None]
+    whole: dict[int, Dataset] = field(default_factory=dict)
+    applied: dict[int, list[Receipt]] = field(default_factory=dict)
+    worked: int = 0
+
+    # --- raw documents -------------------------------------------------------------------------------------------
+
+    def ingest(self) -> None:
+        """Make the raw documents, and stop here when too many records had to be set aside."""
+        source = self.source
+        manifest = intact(source.folder)
+        if manifest is None:
+            digits = max(5, len(str(len(source.units))))
+            jobs = []
+            for index, one in enumerate(source.units):
+                read = partial(raw.read, one, source.ingest, source.schema, source.threshold)
+                jobs.append(unit.Raw(f"{index:0{digits}d}", source.folder, source.unit_key(one), read))
+            receipts = self.units("ingest", "ingest", source.folder, jobs, unit.ingest_unit)
+            manifest = self.finish(source.id, "ingest", source.folder, source.made_by, receipts)
+        records = sum(receipt.rows_in for receipt in manifest.units)
+        rejected = sum(receipt.rejected for receipt in manifest.units)
+        allowed = source.ingest.max_rejects
+        if rejected > allowed * records:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in manifest.total("rejects").items())
+            raise DataError(
+                f"{rejected} of {records} raw records cannot be used ({reasons}), more than the share {allowed} that "
+                f"`max_rejects` allows; each is in {source.folder}/rejects with its place and reason"
+            )
+        self.whole[-1] = Dataset(source.folder, manifest)
+
+    # --- rounds --------------------------------------------------------------------------------------------------
+
+    def open_steps(self) -> list[int]:
+        """Steps that are not whole yet, having taken in those that earlier runs finished."""
+        for index, step in enumerate(self.steps):
+            if index not in self.whole and (manifest := intact(step.folder)) is not None:
+                self.whole[index] = Dataset(step.folder, manifest)
+        return [index for index in range(len(self.steps)) if index not in self.whole]
+
+    def round(self) -> None:
+        """One pass over each document dataset that has work ready, then whatever that makes possible."""
+        passes: dict[int, list[tuple[int, str]]] = {}
+        for index in self.open_steps():
+            phase = self.ready(index)
+            if phase:
+                passes.setdefault(self.steps[index].documents, []).append((index, phase))
+        assert passes, "every stage reads columns of stages before it, so one of them is ready"
+        for documents, work in passes.items():
+            self.sweep(documents, work)
+            for index, phase in work:
+                self.judge(index) if phase == "scan" else self.conclude(index)
+
+    def ready(self, index: int) -> str:
+        """`scan` or `apply` when the columns that it wants exist, else nothing."""
+        step, stage = self.steps[index], self.steps[index].node.stage
+        if step.documents not in self.whole:
+            return ""
+        view = self.view(index)
+        scanning = stage.scans and not store.exists(store.join(step.folder, "verdict", "done.json"))
+        wanted = stage.reads if scanning else stage.applies_to
+        return ("scan" if scanning else "apply") if set(wanted) <= set(view.names) else ""
+
+    def view(self, index: int) -> View:
+        """What a step sees of what is finished."""
+        step = self.steps[index]
+        columns = tuple(self.whole[i] for i in step.columns if i in self.whole)
+        return View(self.whole[step.documents], columns)
+
+    def sweep(self, documents: int, work: list[tuple[int, str]]) -> None:
+        """One pass over the shards of a document dataset."""
+        base = self.whole[documents].manifest
+        todo: dict[int, list[unit.Task]] = {}
+        have: dict[int, dict[str, Receipt]] = {}
+        for index, phase in work:
+            tasks = self.tasks(index, phase, base)
+            self.report(Event("start", self.label(index, phase), len(tasks)))
+            have[index], missing = self.done(tasks)
+            for shard in missing:
+                todo.setdefault(shard, []).append(tasks[shard])
+            cached = len(tasks) - len(missing)
+            self.report(Event("cached", self.label(index, phase), len(tasks), cached))
+        view = View(self.whole[documents], tuple(self.whole[i] for i in self.whole if i >= 0 and self.steps[i].documents == documents and not self.steps[i].node.stage.gathers))
+        jobs = [self.job(shard, tasks, base, view) for shard, tasks in sorted(todo.items())]
+        folders = {task.folder: index for tasks in todo.values() for task in tasks for index, phase in work if task.folder == self.place(index, phase)}
+        for receipts, job in self.carry_out(unit.run_pass, jobs, self.label(work[0][0], work[0][1])):
+            for receipt, task in zip(receipts, job.tasks, strict=True):
+                have[folders[task.folder]][receipt.unit] = receipt
+                self.report(Event("unit", self.label(folders[task.folder], task.phase), receipt=receipt))
+        for index, phase in work:
+            receipts = [have[index][name] for name in sorted(have[index])]
+            if phase == "scan":
+                self.finish(self.steps[index].id, self.steps[index].node.name, self.place(index, phase), {}, receipts)
+            else:
+                self.applied[index] = receipts
+
+    def tasks(self, index: int, phase: str, base: Manifest) -> list[unit.Task]:
+        """What a step wants of every shard, with the key of each."""
+        step, stage, view = self.steps[index], self.steps[index].node.stage, self.view(index)
+        columns = stage.reads if phase == "scan" else stage.applies_to
+        segments, verdict, lines, whole = 1, "", None, ""
+        if phase == "scan":
+            segments = SEGMENTS if base.rows < MANY_ROWS else SEGMENTS * 16
+        elif stage.scans:
+            verdict = store.join(step.folder, "verdict")
+            lines = _line_digests(verdict, len(base.shards))
+            whole = _whole_digest(verdict)
+            if stage.gathers == "parts":
+                segments = stage.parts(unit.load_verdict(verdict, None))
+        identity = {"stage": stage.identity(), "prefix": step.node.prefix, "assets": step.made_by.get("assets"), "phase": phase}
+        tasks = []
+        for shard in range(len(base.shards)):
+            key = fingerprint(
+                {
+                    "identity": identity,
+                    "rows": base.shards[shard].rows,
+                    "columns": view.digests(shard, columns),
+                    "lines": lines[shard] if lines else None,
+                    "whole": whole,
+                    "segments": segments,
+                }
+            )
+            tasks.append(unit.Task(phase, stage, columns, self.place(index, phase), key, step.node.prefix, segments, verdict))
+        return tasks
+
+    def job(self, shard: int, tasks: list[unit.Task], base: Manifest, view: View) -> unit.Pass:
+        wanted = tuple(dict.fromkeys(name for task in tasks for name in task.columns))
+        rows = base.shards[shard].rows
+        return unit.Pass(f"{shard:05d}", shard, rows, view.files(shard, wanted), tuple(tasks))
+
+    def done(self, tasks: list[unit.Task]) -> tuple[dict[str, Receipt], list[int]]:
+        """Receipts of units that are done (here or, by an equal key, in an earlier folder) and the shards to do."""
+        folder = tasks[0].folder if tasks else ""
+        wanted = [(f"{shard:05d}", task.key) for shard, task in enumerate(tasks)]
+        found = self.finished(folder, wanted)
+        return found, [shard for shard, (name, _) in enumerate(wanted) if name not in found]
+
+    def finished(self, folder: str, wanted: list[tuple[str, str]]) -> dict[str, Receipt]:
+        """Receipts of the wanted (unit, key) that are done: here, or under another name in an earlier folder."""
+        here, earlier = standing(folder), None
+        found: dict[str, Receipt] = {}
+        for name, key in wanted:
+            if name in here and here[name].key == key:
+                found[name] = here[name]
+                continue
+            earlier = self.earlier(folder) if earlier is None else earlier
+            if key in earlier:
+                found[name] = unit.adopt(folder, key, name, earlier[key])
+        return found
+
+    def earlier(self, folder: str) -> dict[str, tuple[str, Receipt]]:
+        """Units of other folders of the same stage by key."""
+        inner = folder[len(store.join(self.out, "")) :]
+        top, _, rest = inner.partition("/")
+        name = top.rsplit("-", 1)[0]
+        found: dict[str, tuple[str, Receipt]] = {}
+        for other in sorted(store.listing(self.out)):
+            if other.rsplit("-", 1)[0] == name and other != top:
+                place = store.join(self.out, other, rest) if rest else store.join(self.out, other)
+                found |= {receipt.key: (place, receipt) for receipt in standing(place).values()}
+        return found
+
+    # --- verdicts and endings ------------------------------------------------------------------------------------
+
+    def judge(self, index: int) -> None:
+        """Turn the evidence of all shards into a verdict; parts are judged side by side and resume."""
+        step = self.steps[index]
+        place, verdict = self.place(index, "scan"), store.join(step.folder, "verdict")
+        said = Manifest.load(place)
+        assert said is not None
+        self.report(Event("judge", step.node.name))
+        segments = exchange.index(store.join(place, said.shards[0].name)).rows.size if said.shards else 1
+        files = tuple(store.join(place, shard.name) for shard in said.shards)
+        evidence = Evidence(files, segments, said.rows, verdict)
+        whole = step.node.stage.judge(evidence, self.safe_map(step.node.name))
+        if whole is not None:
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, whole.schema) as writer:
+                writer.write_table(whole.combine_chunks())
+            store.put(store.join(verdict, "whole.arrow"), memoryview(sink.getvalue()))
+        names = sorted(name for name in store.listing(verdict) if name.endswith((".cut", ".arrow")))
+        digests = {name: unit.sha256(store.read(store.join(verdict, name))) for name in names}
+        store.put(store.join(verdict, "done.json"), canonical({"files": digests}))
+
+    def conclude(self, index: int) -> None:
+        """After `apply`: the dataset is whole, or its rows are gathered first."""
+        step, stage = self.steps[index], self.steps[index].node.stage
+        receipts = self.applied.pop(index)
+        if stage.gathers == "neighbours":
+            self.finish(step.id, step.node.name, self.place(index, "apply"), step.made_by, receipts)
+            receipts = self.gather_neighbours(index, receipts)
+        elif stage.gathers == "parts":
+            self.gather_parts(index, receipts)
+            return
+        manifest = self.finish(step.id, step.node.name, step.folder, step.made_by, receipts)
+        self.whole[index] = Dataset(step.folder, manifest)
+
+    def gather_neighbours(self, index: int, marks: list[Receipt]) -> list[Receipt]:
+        """Write the kept rows of neighbouring shards together; groups follow from content, so they stay put."""
+        step, view = self.steps[index], self.view(index)
+        base = view.documents.manifest
+        keys = [shard.sha256 for shard in base.shards]
+        sizes = [mark.counts["kept"]["bytes"] for mark in marks]
+        rule = Dataset(self.place(index, "apply"), Manifest.load(self.place(index, "apply")))  # type: ignore[arg-type]
+        together = View(view.documents, (*view.columns, rule))
+        jobs = []
+        for number, shards in enumerate(groups.neighbours(keys, sizes, most=self.source.ingest.shard_bytes)):
+            wanted = (*step.gives, "rule")
+            key = fingerprint({"stage": step.node.stage.identity(), "columns": [together.digests(s, wanted) for s in shards]})
+            files = tuple((base.shards[s].rows, together.files(s, wanted)) for s in shards)
+            jobs.append(unit.Neighbours(f"{number:05d}", step.folder, key, "rule", step.gives, files))
+        receipts = self.units(step.node.name, "gather", step.folder, jobs, unit.gather_neighbours)
+        conserved(step.node.name, base.rows, marks, receipts)
+        return receipts
+
+    def gather_parts(self, index: int, sent: list[Receipt]) -> None:
+        """Shuffle: every part takes its rows from what all shards sent."""
+        step, stage = self.steps[index], self.steps[index].node.stage
+        place, verdict = self.place(index, "apply"), store.join(step.folder, "verdict")
+        files = tuple(store.join(place, shard.name) for receipt in sent for shard in receipt.shards)
+        said = unit.load_verdict(verdict, None)
+        digests = _segment_digests(files, stage.parts(said))
+        jobs = []
+        for part in range(stage.parts(said)):
+            key = fingerprint({"stage": stage.identity(), "rows": digests[part], "whole": _whole_digest(verdict)})
+            jobs.append(unit.Part(f"{part:05d}", step.folder, key, part, stage, files, verdict))
+        receipts = self.units(step.node.name, "gather", step.folder, jobs, unit.gather_part)
+        shards = [{"name": s.name, "rows": s.rows, "bytes": s.bytes, "sha256": s.sha256} for r in receipts for s in r.shards]
+        ending = stage.finish([r.counts for r in receipts], shards, said)
+        manifest = self.finish(step.id, step.node.name, step.folder, step.made_by, receipts, ending)
+        store.remove(place)
+        self.whole[index] = Dataset(step.folder, manifest)
+
+    # --- helpers -------------------------------------------------------------------------------------------------
+
+    def place(self, index: int, phase: str) -> str:
+        """Where a step's results of a phase go."""
+        step = self.steps[index]
+        if phase == "scan":
+            return store.join(step.folder, "evidence")
+        inner = {"": "", "neighbours": "rule", "parts": "sent"}[step.node.stage.gathers]
+        return store.join(step.folder, inner) if inner else step.folder
+
+    def label(self, index: int, phase: str) -> str:
+        """A step's name as shown while a phase of it runs."""
+        name = self.steps[index].node.name
+        return f"{name} (scan)" if phase == "scan" else name
+
+    def units(self, stage: str, phase: str, folder: str, jobs: list[Any], work: Callable[[Any], list[Receipt]]) -> list[Receipt]:
+        """Bring the units of one folder up to date."""
+        label = stage if phase == "ingest" else f"{stage} ({phase})"
+        found = self.finished(folder, [(job.unit, job.key) for job in jobs])
+        missing = [job for job in jobs if job.unit not in found]
+        self.report(Event("cached", label, len(jobs), len(found)))
+        for receipts, job in self.carry_out(work, missing, label):
+            found[job.unit] = receipts[0]
+            self.report(Event("unit", label, receipt=receipts[0]))
+        return [found[job.unit] for job in jobs]
+
+    def carry_out(self, work: Callable[[Any], Any], jobs: list[Any], label: str) -> Iterable[tuple[Any, Any]]:
+        """Results with their jobs, in order; failures are raised when all have been tried."""
+        failures = []
+        for job, result in zip(jobs, self.map(partial(attempt, work=work), jobs), strict=True):
+            if isinstance(result, Failed):
+                failures.append((job.unit, result.message, result.exit_code))
+            else:
+                self.worked += 1
+                yield result, job
+        if failures:
+            raise UnitsFailed(label, failures, len(jobs))
+
+    def safe_map(self, label: str) -> Map:
+        """The map for judging: parts finish side by side, then failures are raised."""
+
+        def mapped(work: Callable[[Any], Any], parts: Iterable[Any]) -> Iterable[Any]:
+            jobs = [_Part(f"part {part}", part) for part in parts]
+            for result, _ in self.carry_out(partial(_on_part, work=work), jobs, f"{label} (judge)"):
+                yield result
+
+        return mapped
+
+    def finish(
+        self,
+        key: str,
+        name: str,
+        folder: str,
+        made_by: dict[str, Any],
+        receipts: list[Receipt],
+        ending: dict[str, bytes] | None = None,
+    ) -> Manifest:
+        """Fold receipts into ledger and manifest, and let the receipts go."""
+        files = []
+        for file, data in (ending or {}).items():
+            store.put(store.join(folder, file), data)
+            files.append(unit.Shard(file, 0, len(data), unit.sha256(data)))
+        columns = unit.columns_of(folder, receipts)
+        manifest = Manifest(key, name, made_by, columns, tuple(receipts), tuple(files))
+        save_ledger(folder, receipts)
+        manifest.save(folder)
+        store.remove(store.join(folder, "units"))
+        self.report(Event("end", name))
+        return manifest
+
+
+@dataclass(frozen=True)
+class _Part:
+    unit: str
+    part: int
+
+
+def _on_part(job: _Part, work: Callable[[int], Any]) -> Any:
+    return work(job.part)
+
+
+def conserved(stage: str, rows: int, marks: list[Receipt], receipts: list[Receipt]) -> None:
+    """Rows in = kept + dropped, the drops as the `rule` column has them; a run that does not add up fails."""
+    marked = sum(n for mark in marks for n in mark.counts["rule"].values())
+    kept, dropped = sum(r.rows_out for r in receipts), sum(r.dropped for r in receipts)
+    if kept + dropped != rows or dropped != marked:
+        raise DataError(f"{stage}: {rows} rows in, {kept} kept, {dropped} dropped, {marked} marked: they do not add up")
+
+
+def intact(folder: str) -> Manifest | None:
+    """The manifest of a whole dataset. Files that are gone or of another size reopen it: only they are made again."""
+    manifest = Manifest.load(folder)
+    if manifest is None:
+        return None
+    store.remove(store.join(folder, "units"))
+    good, sizes = standing(folder), store.listing(folder)
+    bad = {receipt.unit for receipt in manifest.units if receipt.unit not in good}
+    if bad or any(sizes.get(shard.name) != shard.bytes for shard in manifest.finish):
+        reopen(folder, manifest, bad)
+        return None
+    return manifest
+
+
+def reopen(folder: str, manifest: Manifest, bad: set[str]) -> None:
+    """Make a dataset unfinished again: units in `bad` lose their receipts, the others keep theirs."""
+    for receipt in manifest.units:
+        if receipt.unit not in bad:
+            save_receipt(folder, replace(receipt, how={"phase": "kept"}))
+    store.remove(store.join(folder, "manifest.json"))
+
+
+def standing(folder: str) -> dict[str, Receipt]:
+    """Units of a dataset, whole or not, whose files are all there in their full size."""
+    manifest = Manifest.load(folder)
+    receipts = {**({unit.unit: unit for unit in manifest.units} if manifest else {}), **load_receipts(folder)}
+    sizes: dict[str, dict[str, int]] = {}
+
+    def there(shard: unit.Shard) -> bool:
+        inner, _, name = shard.name.rpartition("/")
+        place = store.join(folder, inner) if inner else folder
+        if place not in sizes:
+            sizes[place] = store.listing(place)
+        return sizes[place].get(name) == shard.bytes
+
+    return {name: receipt for name, receipt in receipts.items() if all(there(shard) for shard in receipt.shards)}
+
+
+def _whole_digest(verdict: str) -> str:
+    uri = store.join(verdict, "whole.arrow")
+    return unit.sha256(store.read(uri)) if store.exists(uri) else ""
+
+
+def _line_digests(verdict: str, shards: int) -> list[list[int]]:
+    """Per shard, rows and digest of its verdict lines over all parts."""
+    return _segment_digests(unit.verdict_files(verdict), shards)
+
+
+def _segment_digests(files: Iterable[str], segments: int) -> list[list[int]]:
+    rows, digests = np.zeros(segments, np.uint64), np.zeros(segments, np.uint64)
+    for uri in files:
+        where = exchange.index(uri)
+        rows += where.rows
+        digests += where.digests
+    return [[int(r), int(d)] for r, d in zip(rows, digests, strict=True)]

@@ -1,0 +1,165 @@
+"""Every curation method is scan -> judge -> apply.
+
+`scan` looks at one shard and says a little. `judge` decides once from what all shards said. `apply` goes over each
+shard again and carries the decision out. A method that needs no view of the whole has only `apply`. Two kinds of
+method move rows and say how with `gather`: one that keeps rows (`select`) gathers neighbouring shards, one that
+shuffles (`pack`) gathers parts.
+
+A stage computes; it never reads, writes, times or counts files: the runner does, and checks what came back.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from curate import exchange, store
+
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""Where work happens: apply this to those, results in order. The built-in `map` is one; a process pool's, Prefect's
+and Prefect's on Ray are others. All give the same bytes."""
+
+PART_ROWS = 4_000_000
+
+
+class Verdict(NamedTuple):
+    """What was decided: `lines` for this shard (sorted by `row`), and what holds for all shards."""
+
+    lines: pa.Table | None = None
+    whole: pa.Table | None = None
+
+
+class Gathered(NamedTuple):
+    """Files that one part of a shuffle becomes: name to (bytes, rows); rows that count for the part; facts."""
+
+    files: "dict[str, tuple[bytes | memoryview, int]]"
+    rows: int
+    counts: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the shards said, on disk, cut by the leading bits of a key into `segments`; `units[i]` is shard i's file."""
+
+    units: tuple[str, ...]
+    segments: int
+    rows: int
+    verdict: str
+
+    @property
+    def parts(self) -> int:
+        """Number of parts to judge: some four million rows each. Changes no result."""
+        wanted = max(1, -(-self.rows // PART_ROWS))
+        return min(self.segments, 1 << (wanted - 1).bit_length())
+
+    def read(self, part: int) -> pa.Table | None:
+        """All rows of one part with their `shard` and `row`, in that order; None when nobody said anything."""
+        width = self.segments // self.parts
+        tables = []
+        for shard, uri in enumerate(self.units):
+            for table in exchange.read(uri, part * width, (part + 1) * width):
+                number = pa.array(np.full(table.num_rows, shard, np.uint32))
+                tables.append(table.append_column("shard", number))
+        return pa.concat_tables(tables) if tables else None
+
+    def decide(self, function: Callable[[int, pa.Table], pa.Table], map: Map) -> None:
+        """Turn every part into verdict lines (columns `shard`, `row` and more) and keep them cut by shard."""
+        work = partial(_decide_part, function=function, evidence=self)
+        for _ in map(work, range(self.parts)):
+            pass
+
+
+def _decide_part(part: int, function: Callable[[int, pa.Table], pa.Table], evidence: Evidence) -> None:
+    # Parts of another count would cut the rows at other places, so the count is in the name.
+    uri = store.join(evidence.verdict, f"{evidence.parts:04d}-{part:04d}.cut")
+    if store.exists(uri):
+        return
+    table = evidence.read(part)
+    if table is None:
+        return
+    lines = function(part, table)
+    shard = lines["shard"].to_numpy()
+    store.put(uri, exchange.cut(lines.drop_columns(["shard"]), shard.astype(np.int64), len(evidence.units)))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A method and its parameters. All dataclass fields are parameters and all are part of its identity.
+
+    Class facts are `ClassVar`: `kind` is the name in recipes and paths; `version` rises when equal parameters would
+    give other rows. `reads` are the columns `scan` looks at (and `apply`, unless `applies_to` says otherwise); `adds`
+    the columns that `apply` gives, row-aligned. `asset_fields` are parameters that name files (a tokenizer, a model):
+    their content is part of identity, their place is not.
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    gathers: ClassVar[Literal["", "neighbours", "parts"]] = ""
+    asset_fields: ClassVar[tuple[str, ...]] = ()
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Columns that the result depends on."""
+        raise NotImplementedError
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        """Columns given for the same rows in the same order."""
+        return ()
+
+    def bind(self, lineage: dict[str, dict[str, Any]]) -> "Stage":
+        """The stage with what it must know of how its columns were made (column name to `made_by`)."""
+        return self
+
+    @property
+    def applies_to(self) -> tuple[str, ...]:
+        """Columns that `apply` looks at."""
+        return self.reads
+
+    @property
+    def scans(self) -> bool:
+        """True if the stage must see all shards before it can decide."""
+        return type(self).scan is not Stage.scan
+
+    def scan(self, shard: pa.Table) -> pa.Table:
+        """What one shard has to say: column `key` (uint64, its leading bits choose the part), `row` where not every
+        row speaks, and whatever `judge` needs. The runner adds `row` (when absent) and `shard`."""
+        raise NotImplementedError
+
+    def judge(self, evidence: Evidence, map: Map) -> pa.Table | None:
+        """Decide. Lines for shards go through `evidence.decide`; what holds for all shards is returned."""
+        evidence.decide(self.decide, map)
+        return None
+
+    def decide(self, part: int, seen: pa.Table) -> pa.Table:
+        """Verdict lines (`shard`, `row`, ...) from one part, where parts can be decided one by one."""
+        raise NotImplementedError
+
+    def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
+        """The added columns of one shard; for a stage that gathers parts, the rows to send and their `part`."""
+        raise NotImplementedError
+
+    def parts(self, verdict: Verdict) -> int:
+        """Number of parts that a shuffle has."""
+        raise NotImplementedError
+
+    def gather(self, part: int, rows: pa.Table | None, verdict: Verdict) -> "Gathered":
+        """The files of one part of a shuffle, from all rows sent to it in order of shard and row."""
+        raise NotImplementedError
+
+    def finish(self, counts: list[dict[str, dict[str, int]]], files: list[dict[str, Any]], verdict: Verdict) -> dict[str, bytes]:
+        """Files to write once all parts of a shuffle are gathered."""
+        return {}
+
+    def counts(self, shard: pa.Table, made: pa.Table) -> dict[str, dict[str, int]]:
+        """Facts to count per unit, from what `apply` read and what it made; they end in the manifest."""
+        return {}
+
+    def identity(self) -> dict[str, Any]:
+        """Kind, version and parameters: with the inputs, all that the result depends on."""
+        parameters = {name: value for name, value in asdict(self).items() if name not in self.asset_fields}
+        return {"kind": self.kind, "version": self.version, "parameters": parameters}

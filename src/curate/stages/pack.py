@@ -1,0 +1,218 @@
+"""Shuffle the drawn copies and cut them into windows: the token shards that trainers read.
+
+Copies of a source are ordered by (epoch, keyed draw) into one stream of tokens; every copy's place in it is known
+before a token moves. The stream is cut into shards at whole windows, and each shard is gathered from all documents at
+once: two exchanges, no random access. `concatenate` cuts windows from the stream as it is; `best_fit` packs the whole
+documents that begin in a shard into windows, longest first, so that only documents longer than a window are split (best-fit
+packing, Ding et al. 2024, arXiv 2404.10830), and pads. Each source is a prefix of its own, so that a trainer can
+blend; training and validation are apart.
+"""
+
+import copy
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from curate import windows
+from curate.arrow import large_lists, lists
+from curate.draw import READS, again, draws
+from curate.errors import RecipeError
+from curate.kernels.pack import copy_ranges
+from curate.stage import Evidence, Gathered, Map, Stage, Verdict
+
+
+@dataclass(frozen=True)
+class Pack(Stage):
+    """Windows of `window` ids in shards of about `shard_tokens`, as Megatron pairs and parquet, with `tokens.json`.
+
+    `tail`: what remains of a stream after its last full window is left out and counted (`drop`) or padded (`pad`).
+    """
+
+    kind: ClassVar[str] = "pack"
+    gathers: ClassVar[Literal["", "neighbours", "parts"]] = "parts"
+    window: int
+    packing: Literal["concatenate", "best_fit"] = "concatenate"
+    formats: tuple[Literal["megatron", "parquet"], ...] = ("megatron", "parquet")
+    shard_tokens: int = 1 << 26
+    tail: Literal["drop", "pad"] = "drop"
+    seed: int = 0
+    facts: dict[str, Any] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.window < 2:
+            raise RecipeError(f"`window` is {self.window}; it is at least 2 ids")
+        if self.shard_tokens < self.window:
+            raise RecipeError(f"`shard_tokens` is {self.shard_tokens}; a shard holds at least one window of {self.window}")
+        if not self.formats:
+            raise RecipeError("`formats` is empty; there are megatron and parquet")
+        if not 0 <= self.seed < 2**63:
+            raise RecipeError(f"`seed` is {self.seed}; it is 0 or more and below 2^63")
+
+    def bind(self, lineage: dict[str, dict[str, Any]]) -> "Pack":
+        """The stage with the facts of the tokenizer whose ids it packs."""
+        made_by = lineage["ids"]
+        facts = dict(made_by["stage"]["tokens"], sha256=made_by["assets"]["tokenizer"])
+        if facts["pad_id"] is None and (self.packing == "best_fit" or self.tail == "pad"):
+            raise RecipeError("pack: windows are to be padded, but the tokenizer has no pad token among its specials")
+        bound = copy.copy(self)
+        object.__setattr__(bound, "facts", facts)
+        return bound
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (*READS, "source", "tokens", "copies", "validation")
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def applies_to(self) -> tuple[str, ...]:
+        return (*READS, "ids")
+
+    @property
+    def shard(self) -> int:
+        """Tokens of a full shard: whole windows."""
+        return self.shard_tokens // self.window * self.window
+
+    def scan(self, shard: pa.Table) -> pa.Table:
+        """One record for every copy, and one of epoch -1 for a document that is not drawn (it is available)."""
+        copies = shard["copies"].to_numpy().astype(np.int64)
+        times = np.maximum(copies, 1)
+        row = np.repeat(np.arange(shard.num_rows, dtype=np.uint32), times)
+        epoch = (np.arange(len(row)) - np.repeat(np.cumsum(times) - times, times)).astype(np.int32)
+        epoch[copies[row] == 0] = -1
+        draw = again(draws(shard, self.seed)[row] ^ epoch.astype(np.uint64), self.seed)
+        split = np.where(shard["validation"].to_numpy(zero_copy_only=False), "validation/", "train/")
+        source = shard["source"].cast(pa.string()).to_numpy(zero_copy_only=False)
+        stream = pa.array((split + source if shard.num_rows else split).tolist(), pa.string())
+        return pa.table(
+            {
+                "key": draw,
+                "stream": stream.take(pa.array(row)),
+                "epoch": epoch,
+                "tokens": shard["tokens"].to_numpy()[row],
+                "row": row,
+            }
+        )
+
+    def judge(self, evidence: Evidence, map: Map) -> pa.Table:
+        sums = pl.concat(list(map(partial(_sums, evidence=evidence), range(evidence.parts))))
+        drawn = sums.filter(pl.col("epoch") >= 0).sort("stream", "epoch", "part")
+        starts = drawn.with_columns(start=pl.col("tokens").cum_sum().over("stream") - pl.col("tokens"))
+        streams = (
+            sums.group_by("stream")
+            .agg(
+                tokens=pl.col("tokens").filter(pl.col("epoch") >= 0).sum(),
+                documents=pl.col("documents").filter(pl.col("epoch") >= 0).sum(),
+                available_tokens=pl.col("tokens").filter(pl.col("epoch") <= 0).sum(),
+                available_documents=pl.col("documents").filter(pl.col("epoch") <= 0).sum(),
+            )
+            .filter(pl.col("tokens") > 0)
+            .sort("stream")
+            .with_columns(shards=(pl.col("tokens") + self.shard - 1) // self.shard)
+            .with_columns(first=pl.col("shards").cum_sum() - pl.col("shards"))
+        )
+        first = dict(streams.select("stream", "first").iter_rows())
+        bases = {(s, e, p): start for s, e, p, start in starts.select("stream", "epoch", "part", "start").iter_rows()}
+        evidence.decide(partial(_places, stage=self, bases=bases, first=first), map)
+        parts = streams.with_columns(number=pl.int_ranges(0, pl.col("shards"))).explode("number", empty_as_null=False)
+        return parts.drop("shards", "first").to_arrow().cast(windows.PLAN)
+
+    def parts(self, verdict: Verdict) -> int:
+        """Shards to gather."""
+        assert verdict.whole is not None
+        return max(1, verdict.whole.num_rows)
+
+    def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
+        """Send each copy, or each piece of it, to the shard it belongs to."""
+        offsets, ids = lists(shard["ids"])
+        lines = verdict.lines if verdict.lines is not None else _no_lines()
+        row, skip, take = (lines[name].to_numpy().astype(np.int64) for name in ("row", "skip", "take"))
+        bounds = np.zeros(len(row) + 1, np.int64)
+        np.cumsum(take, out=bounds[1:])
+        sent = np.empty(bounds[-1], ids.dtype)
+        copy_ranges(ids, offsets[row] + skip, take, bounds[:-1], sent)
+        where = pa.array(row)
+        return pa.table(
+            {
+                "part": lines["part"],
+                "position": lines["position"],
+                "epoch": lines["epoch"],
+                "skip": lines["skip"],
+                "id": shard["id"].combine_chunks().take(where),
+                "origin": shard["origin"].combine_chunks().take(where),
+                "ids": large_lists(bounds, sent),
+            }
+        )
+
+    def gather(self, part: int, rows: pa.Table | None, verdict: Verdict) -> Gathered:
+        assert verdict.whole is not None and self.facts is not None
+        if rows is None:
+            return Gathered({}, 0, {})
+        plan = verdict.whole.slice(part, 1).to_pylist()[0]
+        build = windows.concatenate if self.packing == "concatenate" else windows.best_fit
+        made = build(rows, window=self.window, pad=self.facts["pad_id"], tail=self.tail, seed=self.seed)
+        return windows.files(made, plan, window=self.window, formats=self.formats, facts=self.facts)
+
+    def finish(self, counts: list[dict[str, dict[str, int]]], files: list[dict[str, Any]], verdict: Verdict) -> dict[str, bytes]:
+        assert verdict.whole is not None and self.facts is not None
+        how = {"window": self.window, "packing": self.packing, "tail": self.tail, "seed": self.seed}
+        return {"tokens.json": windows.summary(verdict.whole.to_pylist(), counts, files, facts=self.facts, how=how)}
+
+
+def _sums(part: int, evidence: Evidence) -> pl.DataFrame:
+    seen = evidence.read(part)
+    kinds = {"stream": pl.String, "epoch": pl.Int32, "tokens": pl.Int64}
+    frame = pl.DataFrame(schema=kinds) if seen is None else pl.from_arrow(seen.select(list(kinds)))
+    assert isinstance(frame, pl.DataFrame)
+    grouped = frame.group_by("stream", "epoch").agg(pl.col("tokens").sum(), documents=pl.len().cast(pl.Int64))
+    return grouped.with_columns(part=pl.lit(part, pl.Int64)).sort("stream", "epoch")
+
+
+def _places(
+    part: int, seen: pa.Table, stage: Pack, bases: dict[tuple[str, int, int], int], first: dict[str, int]
+) -> pa.Table:
+    """Where every copy of one part of the evidence goes: shard, position in it, and which piece if it is cut."""
+    frame = pl.from_arrow(seen)
+    assert isinstance(frame, pl.DataFrame)
+    frame = frame.filter(pl.col("epoch") >= 0).sort("stream", "epoch", "key", "shard", "row")
+    group = pl.struct("stream", "epoch")
+    base = frame.select("stream", "epoch").unique().with_columns(
+        base=pl.struct("stream", "epoch").map_elements(
+            lambda at: bases[(at["stream"], at["epoch"], part)], return_dtype=pl.Int64
+        ),
+        first=pl.col("stream").replace_strict(first, return_dtype=pl.Int64),
+    )
+    frame = frame.join(base, on=["stream", "epoch"], how="left", maintain_order="left").with_columns(
+        start=pl.col("base") + pl.col("tokens").cum_sum().over(group) - pl.col("tokens")
+    )
+    start, tokens = frame["start"].to_numpy(), frame["tokens"].to_numpy()
+    end = start + (tokens if stage.packing == "concatenate" else 1)
+    pieces = (end - 1) // stage.shard - start // stage.shard + 1
+    index = np.repeat(np.arange(len(start)), pieces)
+    nth = np.arange(len(index)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    shard = start[index] // stage.shard + nth
+    begin = np.maximum(start[index], shard * stage.shard)
+    stop = np.minimum(start[index] + tokens[index], (shard + 1) * stage.shard)
+    take = stop - begin if stage.packing == "concatenate" else tokens[index]
+    return pa.table(
+        {
+            "shard": frame["shard"].to_numpy()[index],
+            "row": frame["row"].to_numpy()[index],
+            "part": frame["first"].to_numpy()[index] + shard,
+            "position": begin - shard * stage.shard,
+            "skip": begin - start[index],
+            "take": take,
+            "epoch": frame["epoch"].to_numpy()[index],
+        }
+    )
+
+
+def _no_lines() -> pa.Table:
+    kinds = {"row": pa.uint32(), "part": pa.int64(), "position": pa.int64(), "skip": pa.int64(), "take": pa.int64(), "epoch": pa.int32()}
+    return pa.table({name: pa.array([], kind) for name, kind in kinds.items()})

@@ -1,0 +1,184 @@
+"""One document's story, told from columns and manifests alone: where it came from, what was measured, what became of it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate import store
+from curate.errors import DataError, RecipeError
+from curate.manifest import Manifest, Receipt
+from curate.outputs import state
+from curate.view import DOCUMENT_COLUMNS
+
+Place = tuple[int, int]
+_SHOWN = 300
+
+
+def why(out: str, document: str) -> dict[str, Any]:
+    """Every copy of a document and what became of it. `document` is an `id` (hex), a `source_id` or an `origin`.
+
+    RecipeError when nothing by that name was ever read.
+    """
+    steps = state(out)
+    base = _manifest(out, steps[0])
+    copies = [_story(out, steps, base, place) for place in _find(out, steps[0], base, document)]
+    rejects = list(_rejected(out, steps[0], base, document))
+    if not copies and not rejects:
+        raise RecipeError(f"{out} has no document with id, source_id or origin {document!r}")
+    return {"document": document, "copies": copies, "rejected": rejects}
+
+
+def example(out: str) -> dict[str, Any]:
+    """The story of one dropped document: a duplicate when there is one, else the first that a rule dropped."""
+    steps = state(out)
+    base = _manifest(out, steps[0])
+    for step in steps:
+        if step["kind"] != "select":
+            continue
+        place = _first_dropped(out, steps, step)
+        if place is not None:
+            origin = _read(store.join(out, steps[0]["folder"]), base, place[0], ["origin"])["origin"][place[1]].as_py()
+            return {"document": origin, "copies": [_story(out, steps, base, place)], "rejected": []}
+    raise RecipeError(f"{out} dropped no document")
+
+
+def kept_place(rule: list[np.ndarray], units: tuple[Receipt, ...], place: Place) -> Place:
+    """Where a kept row went: shard and row among the survivors. `rule` is True for dropped rows, per input shard."""
+    shard, row = place
+    first = 0
+    for unit, receipt in enumerate(units):
+        rows, last = 0, first
+        while last < len(rule) and (rows < receipt.rows_in or len(rule[last]) == 0):
+            rows += len(rule[last])
+            last += 1
+        if shard < last:
+            before = sum(int(np.count_nonzero(~one)) for one in rule[first:shard])
+            return unit, before + int(np.count_nonzero(~rule[shard][:row]))
+        first = last
+    raise DataError(f"shard {shard} is in no group of survivors; run `curate verify`")
+
+
+def _find(out: str, step: dict[str, Any], base: Manifest, document: str) -> Iterator[Place]:
+    folder = store.join(out, step["folder"])
+    key = bytes.fromhex(document) if len(document) == 32 and _hex(document) else None
+    for shard in range(len(base.shards)):
+        table = _read(folder, base, shard, ["id", "source_id", "origin"])
+        hit = pc.or_kleene(pc.equal(table["origin"], document), pc.equal(table["source_id"], document))
+        if key is not None:
+            hit = pc.or_kleene(hit, pc.equal(table["id"], pa.scalar(key, pa.binary(16))))
+        for row in np.flatnonzero(pc.fill_null(hit, False).to_numpy()):
+            yield shard, int(row)
+
+
+def _rejected(out: str, step: dict[str, Any], base: Manifest, document: str) -> Iterator[dict[str, Any]]:
+    folder = store.join(out, step["folder"], "rejects")
+    for receipt in base.units:
+        if receipt.rejected:
+            with store.open_input(store.join(folder, f"{receipt.unit}.parquet")) as file:
+                table = pq.read_table(file)
+            for row in table.filter(pc.equal(table["origin"], document)).to_pylist():
+                yield {"origin": row["origin"], "reason": row["reason"], "raw": _shown(row["raw"])}
+
+
+def _story(out: str, steps: list[dict[str, Any]], base: Manifest, place: Place) -> dict[str, Any]:
+    folder = store.join(out, steps[0]["folder"])
+    names = [name for name in DOCUMENT_COLUMNS if name in base.columns]
+    row = _row(folder, base, place, names)
+    origin, text = row["origin"], row.pop("text")
+    story: dict[str, Any] = {**row, "text": _shown(text), "stages": [], "outcome": "kept"}
+    places: dict[str, Place] = {"ingest": place}
+    for step in steps[1:]:
+        here = places.get(step["documents"])
+        folder = store.join(out, step["folder"])
+        manifest = Manifest.load(folder)
+        if here is None or manifest is None:
+            continue
+        told: dict[str, Any] = {"stage": step["name"], "kind": step["kind"]}
+        if step["kind"] == "select":
+            rule, dropped = _rules(folder)
+            told["rule"] = rule[here[0]][here[1]].as_py()
+            if told["rule"] is None:
+                places[step["name"]] = kept_place(dropped, manifest.units, here)
+            else:
+                story["outcome"] = f"dropped by {told['rule']} in {step['name']}"
+        elif step["kind"] == "pack":
+            told["windows"] = _windows(folder, manifest, row["id"], origin)
+            if not told["windows"]:
+                story["outcome"] = "kept, not drawn into any window"
+        else:
+            told["columns"] = _row(folder, manifest, here, [n for n, kind in manifest.columns.items() if "list" not in kind])
+        story["stages"].append(told)
+    return story
+
+
+def _windows(folder: str, manifest: Manifest, key: str, origin: str) -> list[dict[str, Any]]:
+    found = []
+    for shard in manifest.shards:
+        if shard.name.startswith("map/"):
+            with store.open_input(store.join(folder, shard.name)) as file:
+                table = pq.read_table(file)
+            mine = pc.and_(pc.equal(table["origin"], origin), pc.equal(table["id"], pa.scalar(bytes.fromhex(key), pa.binary(16))))
+            prefix = shard.name.removeprefix("map/").removesuffix(".parquet")
+            for row in table.filter(mine).drop_columns(["id", "origin"]).to_pylist():
+                found.append({"prefix": prefix, **row})
+    return found
+
+
+def _first_dropped(out: str, steps: list[dict[str, Any]], step: dict[str, Any]) -> Place | None:
+    """A dropped row of the first select, in the raw documents' places; one dropped as a duplicate if there is one."""
+    if step["documents"] != "ingest":
+        return None
+    rule, dropped = _rules(store.join(out, step["folder"]))
+    marks = [(store.join(out, s["folder"]), m) for s in steps if s["documents"] == "ingest" and (m := _manifest(out, s))]
+    holder = next(((folder, m) for folder, m in marks if "duplicate" in m.columns), None)
+    fallback: Place | None = None
+    for shard, gone in enumerate(dropped):
+        rows = np.flatnonzero(gone)
+        if len(rows) and fallback is None:
+            fallback = (shard, int(rows[0]))
+        if holder is not None and len(rows):
+            table = _read(*holder, shard, ["duplicate"])
+            both = rows[table["duplicate"].to_numpy(zero_copy_only=False)[rows] if isinstance(table["duplicate"], pa.Array) else np.asarray(table["duplicate"].to_pylist(), bool)[rows]]
+            named = [row for row in both if "copy" in str(rule[shard][int(row)]) or "dup" in str(rule[shard][int(row)])]
+            if named:
+                return shard, int(named[0])
+    return fallback
+
+
+def _rules(folder: str) -> tuple[list[pa.ChunkedArray], list[np.ndarray]]:
+    place = store.join(folder, "rule")
+    manifest = Manifest.load(place)
+    if manifest is None:
+        raise DataError(f"{place} is unfinished; run `curate run` again")
+    columns = [_read(place, manifest, shard, ["rule"])["rule"] for shard in range(len(manifest.shards))]
+    return columns, [np.asarray(column.is_valid().to_pylist(), bool) for column in columns]
+
+
+def _manifest(out: str, step: dict[str, Any]) -> Manifest:
+    manifest = Manifest.load(store.join(out, step["folder"]))
+    if manifest is None:
+        raise RecipeError(f"stage '{step['name']}' of {out} is unfinished; `curate run` finishes it")
+    return manifest
+
+
+def _read(folder: str, manifest: Manifest, shard: int, columns: list[str]) -> pa.Table:
+    with store.open_input(store.join(folder, manifest.shards[shard].name)) as file:
+        return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+
+
+def _row(folder: str, manifest: Manifest, place: Place, columns: list[str]) -> dict[str, Any]:
+    row = _read(folder, manifest, place[0], columns).slice(place[1], 1).to_pylist()[0]
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
+
+
+def _shown(text: str | bytes) -> str:
+    whole = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
+    return whole if len(whole) <= _SHOWN else whole[:_SHOWN] + "…"
+
+
+def _hex(text: str) -> bool:
+    return all(c in "0123456789abcdefABCDEF" for c in text)

@@ -1,0 +1,109 @@
+"""Slow, obvious twins of the kernels. One section per kernel module."""
+
+import string
+import unicodedata
+
+import numpy as np
+import xxhash
+
+# ---------------------------------------------------------------- rows as kernels take them
+
+
+def rows(texts: list[bytes], *, before: bytes = b"") -> tuple[np.ndarray, np.ndarray]:
+    """Offsets int64[n + 1] and bytes uint8[...] of `texts`; the first row starts behind `before`."""
+    sizes = np.array([len(before), *map(len, texts)], np.int64)
+    return np.cumsum(sizes), np.frombuffer(before + b"".join(texts), np.uint8)
+
+
+# ---------------------------------------------------------------- kernels/hash.py
+
+WORD = 2**64
+
+
+def xxh3_64(text: bytes, seed: int) -> int:
+    """XXH3-64 by the reference library."""
+    return xxhash.xxh3_64_intdigest(text, seed)
+
+
+def xxh3_128(text: bytes) -> bytes:
+    """XXH3-128 by the reference library, canonical bytes."""
+    return xxhash.xxh3_128_digest(text)
+
+
+def mix(a: int, b: int) -> int:
+    """F(F(a + g) ^ F(b + 2g)) in unbounded integers, F the SplitMix64 finisher."""
+    golden = 0x9E3779B97F4A7C15
+    return _finish(_finish((a + golden) % WORD) ^ _finish((b + 2 * golden) % WORD))
+
+
+def _finish(x: int) -> int:
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % WORD
+    x = (x ^ x >> 27) * 0x94D049BB133111EB % WORD
+    return x ^ x >> 31
+
+
+# ---------------------------------------------------------------- kernels/text.py
+
+STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
+
+
+def signals(text: str) -> dict[str, int]:
+    """The counts of one text, each from its definition."""
+    words, lines = text.split(), text.splitlines()
+    symbol_free = [word for word in words if not all(map(_is_punctuation, word))]
+    return {
+        "characters": len(text),
+        "words": len(words),
+        "word_characters": sum(map(len, words)),
+        "alphabetic_words": sum(any(map(str.isalpha, word)) for word in words),
+        "symbol_free_words": len(symbol_free),
+        "symbol_free_characters": sum(map(len, symbol_free)),
+        "lines": len(lines),
+        "bullet_lines": sum(line.lstrip().startswith(("\u2022", "-")) for line in lines),
+        "ellipsis_lines": sum(line.rstrip().endswith(("...", "\u2026")) for line in lines),
+        "hashes": text.count("#"),
+        "ellipses": text.count("...") + text.count("\u2026"),
+        "stop_words": len(STOP_WORDS.intersection(words)),
+    }
+
+
+def _is_punctuation(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character).startswith("P")
+
+
+# ---------------------------------------------------------------- kernels/pack.py
+
+
+def packed_slowly(lengths: list[int], window: int) -> tuple[list[int], list[int], int]:
+    """Best-fit decreasing, looking at every window for every piece: window of piece, start, windows."""
+    window_of, start_of = [0] * len(lengths), [0] * len(lengths)
+    left: list[int] = []
+    since: list[int] = []
+    for turn, piece in enumerate(sorted(range(len(lengths)), key=lambda piece: (-lengths[piece], piece))):
+        sufficient = [w for w in range(len(left)) if left[w] >= lengths[piece]]
+        if sufficient:
+            chosen = min(sufficient, key=lambda w: (left[w], since[w]))
+        else:
+            chosen = len(left)
+            left.append(window)
+            since.append(turn)
+        window_of[piece], start_of[piece] = chosen, window - left[chosen]
+        left[chosen] -= lengths[piece]
+        since[chosen] = turn
+    return window_of, start_of, len(left)
+
+
+def fewest_windows(lengths: list[int], window: int) -> int:
+    """The optimum, by trying every open window and a new one for every piece (eight or so at most)."""
+
+    def best(rest: list[int], left: tuple[int, ...]) -> int:
+        if not rest:
+            return len(left)
+        piece, after = rest[0], rest[1:]
+        ways = {tuple(sorted((*left, window - piece)))}
+        for w, space in enumerate(left):
+            if space >= piece:
+                ways.add(tuple(sorted((*left[:w], space - piece, *left[w + 1 :]))))
+        return min(best(after, way) for way in ways)
+
+    return best(sorted(lengths, reverse=True), ())
