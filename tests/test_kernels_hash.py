@@ -139,9 +139,7 @@ def test_text_ids_sort_like_their_canonical_numbers(text: bytes) -> None:
 
 def test_strided_bytes_are_refused() -> None:
     with pytest.raises(NumbaError, match="contiguous arrays only"):
-        xxh3_64(
-            np.array([0, 20], np.int64), np.zeros(40, np.uint8)[::2], np.uint64(0), np.empty(1, np.uint64)
-        )
+        xxh3_64(np.array([0, 20], np.int64), np.zeros(40, np.uint8)[::2], np.uint64(0), np.empty(1, np.uint64))
 
 
 CACHE = "import os, curate.kernels; print(os.environ['NUMBA_CACHE_DIR'])"
@@ -150,9 +148,7 @@ CACHE = "import os, curate.kernels; print(os.environ['NUMBA_CACHE_DIR'])"
 def cache_folder(**variables: str) -> str:
     known = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     command = [sys.executable, "-c", CACHE]
-    return subprocess.run(
-        command, env=known | variables, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    return subprocess.run(command, env=known | variables, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_compiled_kernels_are_kept_by_the_bytes_of_the_sources(tmp_path: os.PathLike[str]) -> None:
@@ -165,6 +161,4 @@ def test_compiled_kernels_are_kept_by_the_bytes_of_the_sources(tmp_path: os.Path
 def test_where_the_cache_cannot_be_made_the_temporary_folder_serves(tmp_path: os.PathLike[str]) -> None:
     blocked = os.path.join(tmp_path, "file")
     open(blocked, "w").close()
-    assert cache_folder(XDG_CACHE_HOME=blocked, TMPDIR=str(tmp_path)).startswith(
-        os.path.join(tmp_path, "curate-")
-    )
+    assert cache_folder(XDG_CACHE_HOME=blocked, TMPDIR=str(tmp_path)).startswith(os.path.join(tmp_path, "curate-"))

@@ -35,9 +35,7 @@ def columns(texts: list[str]) -> pa.Table:
 @compiles
 @given(st.lists(hostile_text, max_size=5), hostile_text)
 def test_counts_equal_their_definitions(texts: list[str], before: str) -> None:
-    assert counts([text.encode() for text in texts], before=before.encode()) == list(
-        map(oracles.signals, texts)
-    )
+    assert counts([text.encode() for text in texts], before=before.encode()) == list(map(oracles.signals, texts))
 
 
 PIECES = [

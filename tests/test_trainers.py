@@ -123,9 +123,7 @@ def test_an_index_of_another_size_is_refused():
 
 def test_parquet_of_two_windows():
     ids = np.array([5, 0, 6, 0, 7, 8, 0, 1], np.uint16)
-    data = parquet_windows(
-        ids, array(4, 4), facts=FACTS, real_lengths=array(4, 3), document_starts=array(0, 2, 0)
-    )
+    data = parquet_windows(ids, array(4, 4), facts=FACTS, real_lengths=array(4, 3), document_starts=array(0, 2, 0))
     table = table_of(data)
     assert [(field.name, str(field.type)) for field in table.schema] == [
         ("input_ids", "list<element: int32>"),

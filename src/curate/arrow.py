@@ -6,6 +6,7 @@ statistics, dictionaries only where the type is one), so equal tables give equal
 
 import hashlib
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ import xxhash
 
 ROW_GROUP_BYTES = 32 << 20
 
-Column = pa.Array | pa.ChunkedArray
+Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 def one(column: Column) -> pa.Array:
@@ -72,7 +73,7 @@ def large_lists(offsets: np.ndarray, values: np.ndarray) -> pa.Array:
 
 
 def row_hashes(table: pa.Table) -> np.ndarray:
-    """One uint64 per row over all columns, which must be numbers, booleans, text or bytes."""
+    """One uint64 per row over all columns, which must be numbers, booleans, text, bytes or large lists of numbers."""
     from curate.kernels.hash import combine, xxh3_64
 
     rows = np.zeros(table.num_rows, np.uint64)
@@ -87,6 +88,9 @@ def row_hashes(table: pa.Table) -> np.ndarray:
             filled = array.fill_null(0) if array.null_count else array
             numbers = filled.cast(pa.uint8()) if pa.types.is_boolean(array.type) else filled
             hashes[:] = _as_uint64(np.ascontiguousarray(numbers.to_numpy(zero_copy_only=False)))
+        elif pa.types.is_large_list(column.type):
+            starts, values = lists(column)
+            xxh3_64(starts * values.itemsize, values.view(np.uint8), np.uint64(0), hashes)
         else:
             xxh3_64(*utf8(column), np.uint64(0), hashes)
         combine(rows, hashes)

@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All verbs with their options."""
-    top = argparse.ArgumentParser(prog="curate", description="Raw text in, pretraining data out: deduplicated, filtered, mixed, tokenized.")
+    top = argparse.ArgumentParser(
+        prog="curate",
+        description="Raw text in, pretraining data out: deduplicated, filtered, mixed, tokenized.",
+    )
     top.add_argument("--version", action="version", version=f"curate {__version__}")
     verbs = top.add_subparsers(metavar="VERB", required=True)
 
@@ -60,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("target", metavar="OUT", help="survivors, in the format of the suffix; - is standard output")
     one.add_argument("--with", dest="stages", type=_names, default=(), metavar="STAGES", help="heuristics,exact")
     one.add_argument("--rules", type=_names, default=(), metavar="NAMES", help="rule sets, such as gopher_quality")
-    one.add_argument("--where", metavar="EXPR", help="keep rows where this holds, such as 'words >= 50 and not duplicate'")
+    one.add_argument(
+        "--where", metavar="EXPR", help="keep rows where this holds, such as 'words >= 50 and not duplicate'"
+    )
     one.add_argument("--dropped", metavar="PATH", help="dropped rows with their rule (default NAME.dropped.SUFFIX)")
     one.add_argument("--text", default="text", metavar="FIELD", help="the field that holds the text")
     one.add_argument("-j", "--jobs", type=_workers, default=1, metavar="N", help="worker processes (default 1)")
@@ -130,7 +135,10 @@ def _filter(options: argparse.Namespace) -> int:
         print(json.dumps(done, indent=1, ensure_ascii=False), file=stream)
     else:
         by_rule = ", ".join(f"{rule} {count:,}" for rule, count in done["dropped"].items()) or "none"
-        print(f"{done['rows']:,} rows in, {done['kept']:,} kept in {done['out']}; dropped: {by_rule}", file=stream)
+        print(
+            f"{done['rows']:,} rows in, {done['kept']:,} kept in {done['out']}; dropped: {by_rule}",
+            file=stream,
+        )
     return _ended(done["rejected"], done["rejects_out"])
 
 

@@ -54,13 +54,20 @@ class UnitsFailed(CurateError):
         codes = {code for _, _, code in causes}
         self.causes = causes
         self.exit_code = codes.pop() if len(codes) == 1 else 1
-        shown = "\n".join(f"  {unit}: {message}" for unit, message, _ in causes[:10])
-        more = f"\n  and {len(causes) - 10} more" if len(causes) > 10 else ""
+        units: dict[str, list[str]] = {}
+        for unit, message, _ in causes:
+            units.setdefault(message, []).append(unit)
+        shown = "\n".join(f"  {_several(names)}: {message}" for message, names in list(units.items())[:10])
+        more = f"\n  and {len(units) - 10} other causes" if len(units) > 10 else ""
         rest = "; the others are done and kept: mend the cause and run again" if total > len(causes) else ""
         super().__init__(f"{stage}: {len(causes)} of {total} units failed{rest}\n{shown}{more}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return (CurateError, (str(self),))
+
+
+def _several(units: list[str]) -> str:
+    return units[0] if len(units) == 1 else f"{units[0]} and {len(units) - 1} more"
 
 
 def nearest(word: str, known: "list[str] | tuple[str, ...]") -> str:

@@ -87,7 +87,12 @@ class _Pool:
             yield alone[index] if index in alone else futures[index].result()
 
     def _recover(
-        self, work: Callable[[Any], Any], jobs: list[Any], futures: list[Future[Any]], alone: dict[int, Any], at: int
+        self,
+        work: Callable[[Any], Any],
+        jobs: list[Any],
+        futures: list[Future[Any]],
+        alone: dict[int, Any],
+        at: int,
     ) -> None:
         # A killed worker takes the whole pool with it, and which unit it was in is not said. Units start in order,
         # so the first of the lost ones were running: each runs again in a process of its own, where only the guilty

@@ -32,7 +32,7 @@ def parse(expression: str) -> pl.Expr:
         raise RecipeError(f"the expression `{expression}` names no column")
     if ".over(" in str(parsed) or _reduces(parsed, names):
         raise RecipeError(
-            f"the expression `{expression}` looks at many rows at once; a rule sees one row: let a stage make the column"
+            f"the expression `{expression}` looks at many rows at once; a rule sees one: let a stage make the column"
         )
     return parsed
 
@@ -69,7 +69,9 @@ def evaluate(expression: str, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
 def bundle(name: str) -> dict[str, str]:
     """A named set of rules: rule name to the condition that keeps a row."""
     if name not in bundles():
-        raise RecipeError(f"no rules are called '{name}'{nearest(name, bundles()) or '; there are ' + ', '.join(bundles())}")
+        raise RecipeError(
+            f"no rules are called '{name}'{nearest(name, bundles()) or '; there are ' + ', '.join(bundles())}"
+        )
     raw: Any = yaml.safe_load(store.read(store.join(RULES, f"{name}.yaml")))
     return {rule: entry["keep"] for rule, entry in raw["rules"].items()}
 

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,7 +57,14 @@ def filter_files(
     place = store.parent(store.absolute(target)) if target != "-" and store.is_local(target) else None
     with _scratch(place) as folder:
         files = _spool(folder) if source == "-" else source
-        one = Input(files=(_pattern(files, target, dropped),), text=text, id=None, url=None, source="input", normalize=Normalize("none", "keep"))
+        one = Input(
+            files=(_pattern(files, target, dropped),),
+            text=text,
+            id=None,
+            url=None,
+            source="input",
+            normalize=Normalize("none", "keep"),
+        )
         recipe = Recipe("filter", store.absolute("."), Ingest(inputs=(one,), max_rejects=1.0), nodes)
         result = run(recipe, store.join(folder, "run"), map=map, report=report)
         return _write(result, target, suffix, dropped, out_suffix, text)
@@ -67,7 +74,9 @@ def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None) -
     known = {kind: stage for kind, stage in kinds().items() if not stage.gathers and kind in ("heuristics", "exact")}
     for kind in stages:
         if kind not in known:
-            raise RecipeError(f"--with {kind}: no such stage for filtering{nearest(kind, list(known)) or '; there are ' + ', '.join(known)}")
+            raise RecipeError(
+                f"--with {kind}: no such stage here{nearest(kind, list(known)) or '; there are ' + ', '.join(known)}"
+            )
     keep = {}
     named = set(expressions.columns(where)) if where else set()
     if "exact" in stages and "duplicate" not in named:
@@ -95,9 +104,20 @@ def _write(result: Result, target: str, suffix: str, dropped: str | None, out_su
     rejected = None
     with _sink(target, suffix) as keep, _sink(dropped, out_suffix) as drop:
         for shard in survivors.manifest.shards:
-            keep(_restored(read(((store.join(survivors.folder, shard.name), tuple(survivors.manifest.columns)),), shard.rows), names))
+            keep(
+                _restored(
+                    read(
+                        ((store.join(survivors.folder, shard.name), tuple(survivors.manifest.columns)),),
+                        shard.rows,
+                    ),
+                    names,
+                )
+            )
         for index, shard in enumerate(base.shards):
-            files = [(store.join(result.source.folder, shard.name), tuple(base.columns)), (store.join(select.folder, "rule", rule.shards[index].name), ("rule",))]
+            files = [
+                (store.join(result.source.folder, shard.name), tuple(base.columns)),
+                (store.join(select.folder, "rule", rule.shards[index].name), ("rule",)),
+            ]
             files += [(store.join(mark.folder, mark.manifest.shards[index].name), ("duplicate_of",)) for mark in marks]
             table = read(tuple(files), shard.rows)
             drop(_marked(table.filter(table["rule"].is_valid()), names, bool(marks)))
@@ -152,7 +172,7 @@ def _sink(target: str | None, suffix: str) -> Iterator[Callable[[pa.Table], None
         yield lambda table: None
         return
     with contextlib.ExitStack() as stack:
-        file: IO[bytes] = sys.stdout.buffer if target == "-" else stack.enter_context(store.writing(target))
+        file: Any = sys.stdout.buffer if target == "-" else stack.enter_context(store.writing(target))
         if suffix == ".parquet":
             writers: list[pq.ParquetWriter] = []
 
@@ -166,16 +186,16 @@ def _sink(target: str | None, suffix: str) -> Iterator[Callable[[pa.Table], None
         if suffix.endswith(".gz"):
             import gzip
 
-            file = stack.enter_context(gzip.GzipFile(fileobj=file, mode="wb", mtime=0))  # type: ignore[assignment]
+            file = stack.enter_context(gzip.GzipFile(fileobj=file, mode="wb", mtime=0))
         elif suffix.endswith(".zst"):
             import zstandard
 
-            file = stack.enter_context(zstandard.ZstdCompressor(level=3).stream_writer(file, closefd=False))  # type: ignore[assignment]
+            file = stack.enter_context(zstandard.ZstdCompressor(level=3).stream_writer(file, closefd=False))
         yield lambda table: _lines(table, file)
         file.flush()
 
 
-def _lines(table: pa.Table, file: IO[bytes]) -> None:
+def _lines(table: pa.Table, file: Any) -> None:
     import polars as pl
 
     for batch in table.to_batches(max_chunksize=10_000):

@@ -34,7 +34,7 @@ def neighbours(
             open_group, held = [], 0
         open_group.append(index)
         held += size
-        if xxhash.xxh3_64_intdigest(key) * mean < size << 64:
+        if xxhash.xxh3_64_intdigest(key.encode() if isinstance(key, str) else key) * mean < size << 64:
             groups.append(open_group)
             open_group, held = [], 0
     return [*groups, open_group] if open_group else groups

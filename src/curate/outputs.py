@@ -24,7 +24,13 @@ def outputs(out: str) -> dict[str, Any]:
     for step in state(out):
         folder = store.join(out, step["folder"])
         manifest = Manifest.load(folder)
-        stages.append({**step, "folder": folder, **(_made(folder, manifest, step["kind"]) if manifest else {"state": "unfinished"})})
+        stages.append(
+            {
+                **step,
+                "folder": folder,
+                **(_made(folder, manifest, step["kind"]) if manifest else {"state": "unfinished"}),
+            }
+        )
         if manifest and step["kind"] == "pack":
             tokens.append(store.join(folder, "tokens.json"))
     return {
@@ -43,7 +49,13 @@ def _made(folder: str, manifest: Manifest, kind: str) -> dict[str, Any]:
         "bytes_on_disk": sum(shard.bytes for shard in manifest.shards),
         "columns": manifest.columns,
     }
-    names = {name for unit in manifest.units for name in unit.counts} & {"documents", "bytes", "marked", "rejects", "tokens"}
+    names = {name for unit in manifest.units for name in unit.counts} & {
+        "documents",
+        "bytes",
+        "marked",
+        "rejects",
+        "tokens",
+    }
     if kind != "pack":
         made |= {name: manifest.total(name) for name in sorted(names)}
     if kind == "ingest":

@@ -12,9 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from curate import raw, store
-from curate.errors import RecipeError, nearest
+from curate.errors import AssetError, RecipeError, UnitsFailed, nearest
 from curate.execute import Failed, attempt
-from curate.errors import AssetError, UnitsFailed
 from curate.manifest import Manifest, canonical, fingerprint
 from curate.recipe import Node, Recipe
 from curate.stage import Map
@@ -107,7 +106,7 @@ def survey(recipe: Recipe, out: str, map: Map, *, limit: int | None = None) -> S
 def resolve(recipe: Recipe, out: str, source: Source) -> tuple[Step, ...]:
     """Give every stage its identity and folder; a column that nobody adds is an error here."""
     steps: list[Step] = []
-    known = {"ingest": (-1, ())}
+    known: dict[str, tuple[int, tuple[int, ...]]] = {"ingest": (-1, ())}
     documents: int = -1
     columns: tuple[int, ...] = ()
     for index, node in enumerate(recipe.nodes):
@@ -184,7 +183,10 @@ def _step(
         gives = tuple(dict.fromkeys((*promised, *stage.reads, *getattr(stage, "carry", ()))))
         for name in gives:
             if name not in have:
-                raise RecipeError(f"line {node.line}: '{node.name}' carries '{name}', which no stage before it adds{nearest(name, list(have))}")
+                raise RecipeError(
+                    f"line {node.line}: '{node.name}' carries '{name}', which no stage before it adds"
+                    + nearest(name, list(have))
+                )
     else:
         gives = tuple(node.prefix + name for name in stage.adds)
     return Step(node, key, store.join(out, f"{node.name}-{key}"), made_by, documents, columns, gives)

@@ -13,8 +13,24 @@ from curate.manifest import Manifest, load_receipts
 from curate.recipe import Recipe
 
 # MB of text per CPU-second on one 2020s server core, with reading and writing, and bytes on disk per byte of text.
-_RATES = {"ingest": 90.0, "heuristics": 200.0, "exact": 900.0, "select": 120.0, "tokenize": 30.0, "mix": 3000.0, "pack": 80.0}
-_DISK = {"ingest": 0.4, "heuristics": 0.02, "exact": 0.02, "select": 0.35, "tokenize": 0.3, "mix": 0.003, "pack": 1.3}
+_RATES = {
+    "ingest": 90.0,
+    "heuristics": 200.0,
+    "exact": 900.0,
+    "select": 120.0,
+    "tokenize": 30.0,
+    "mix": 3000.0,
+    "pack": 80.0,
+}
+_DISK = {
+    "ingest": 0.4,
+    "heuristics": 0.02,
+    "exact": 0.02,
+    "select": 0.35,
+    "tokenize": 0.3,
+    "mix": 0.003,
+    "pack": 1.3,
+}
 _REFERENCE_TOKENIZER = 1.3
 _OPEN_SHARD = 3.0
 
@@ -56,9 +72,22 @@ def show(planned: dict[str, Any]) -> None:
     console = Console(highlight=False, width=max(100, shutil.get_terminal_size().columns))
     table = Table("stage", "state", "units", "rows", "disk MB", "CPU s", box=None, pad_edge=False)
     for stage in planned["stages"]:
-        rows = f"{stage['rows']:,}" if stage["rows"] is not None else f"<= {stage['rows_expected']:,}" if stage.get("rows_expected") else "?"
+        rows = (
+            f"{stage['rows']:,}"
+            if stage["rows"] is not None
+            else f"<= {stage['rows_expected']:,}"
+            if stage.get("rows_expected")
+            else "?"
+        )
         units = f"{stage['units_done']}/{stage['units']}" if stage["units"] is not None else "?"
-        table.add_row(stage["name"], stage["state"], units, rows, f"{stage['disk_expected'] / 1e6:.1f}", f"{stage['cpu_seconds_expected']:.1f}")
+        table.add_row(
+            stage["name"],
+            stage["state"],
+            units,
+            rows,
+            f"{stage['disk_expected'] / 1e6:.1f}",
+            f"{stage['cpu_seconds_expected']:.1f}",
+        )
     console.print(table)
     free = planned["disk_free"]
     room = f" of {free / 1e9:.1f} GB free" if free is not None else ""
@@ -88,7 +117,9 @@ def _stage(out: str, step: plan.Step, text: int) -> dict[str, Any]:
     return entry | {"units": units, "units_done": units}
 
 
-def _entry(out: str, name: str, kind: str, folder: str, made_by: dict[str, Any], manifest: Manifest | None, text: int) -> dict[str, Any]:
+def _entry(
+    out: str, name: str, kind: str, folder: str, made_by: dict[str, Any], manifest: Manifest | None, text: int
+) -> dict[str, Any]:
     if manifest is not None:
         state, rows, disk, seconds = "cached", manifest.rows, 0.0, 0.0
     else:
@@ -98,7 +129,14 @@ def _entry(out: str, name: str, kind: str, folder: str, made_by: dict[str, Any],
         rows, disk, seconds = None, _DISK.get(kind, 0.1) * text, text / 1e6 / _RATES.get(kind, 50.0)
         before = plan.previous(out).get(name)
         seconds = _measured(store.join(out, before)) or seconds if before else seconds
-    return {"name": name, "kind": kind, "state": state, "rows": rows, "disk_expected": disk, "cpu_seconds_expected": seconds}
+    return {
+        "name": name,
+        "kind": kind,
+        "state": state,
+        "rows": rows,
+        "disk_expected": disk,
+        "cpu_seconds_expected": seconds,
+    }
 
 
 def _measured(folder: str) -> float | None:

@@ -66,12 +66,13 @@ def parse(text: str, *, root: str) -> Recipe:
         mark = getattr(error, "problem_mark", None)
         at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise RecipeError(f"{at}not valid YAML: {getattr(error, 'problem', None) or error}") from error
-    if not isinstance(raw, dict):
+    if not isinstance(raw, dict) or tree is None:
         raise RecipeError(f"a recipe is a mapping with {', '.join(_TOP)}; found {type(raw).__name__}")
     for key in raw:
         if key not in _TOP:
             raise RecipeError(
-                f"line {_line(tree, (key,))}: unknown key '{key}'{nearest(str(key), _TOP) or '; keys are ' + ', '.join(_TOP)}"
+                f"line {_line(tree, (key,))}: unknown key '{key}'"
+                + (nearest(str(key), _TOP) or "; keys are " + ", ".join(_TOP))
             )
     for key in ("ingest", "stages"):
         if not raw.get(key):
@@ -89,7 +90,7 @@ def build(kind: type[Stage], parameters: dict[str, Any], *, where: str = "") -> 
 
 
 @cache
-def adapter(kind: type) -> Any:
+def adapter(kind: Any) -> Any:
     """The pydantic adapter of a stage: its checks, and its JSON Schema."""
     from pydantic import TypeAdapter
 
@@ -137,7 +138,10 @@ def _node(item: Any, index: int, tree: yaml.Node, root: str) -> Node:
         raise RecipeError(f"{at}: one stage each line of the list, found {names or 'none'}")
     kind = str(names[0])
     if kind not in known:
-        raise RecipeError(f"{at}: no stage is called '{kind}'{nearest(kind, list(known)) or '; stages are ' + ', '.join(sorted(known))}")
+        raise RecipeError(
+            f"{at}: no stage is called '{kind}'"
+            + (nearest(kind, list(known)) or "; stages are " + ", ".join(sorted(known)))
+        )
     parameters = item[kind] if item[kind] is not None else {}
     if not isinstance(parameters, dict):
         raise RecipeError(f"{at} '{kind}': parameters are a mapping, found {parameters!r}")
@@ -200,7 +204,9 @@ def _located(stage: Stage, root: str) -> Stage:
     for field in stage.asset_fields:
         value = getattr(stage, field)
         if isinstance(value, str) and not value.startswith("package:"):
-            changed[field] = value if "://" in value else store.absolute(value if value.startswith("/") else store.join(root, value))
+            changed[field] = (
+                value if "://" in value else store.absolute(value if value.startswith("/") else store.join(root, value))
+            )
     return dataclasses.replace(stage, **changed) if changed else stage
 
 

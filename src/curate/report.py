@@ -71,7 +71,10 @@ class Report:
         if self.live:
             self.progress.update(self.tasks[event.stage], advance=1, speed=speed, rows=f"{rows[1]:,} rows")
         elif rows[2] == rows[3]:
-            print(f"{event.stage}: {rows[0]:,} rows in, {rows[1]:,} out, {speed}, {seconds:.1f} s", file=sys.stderr)
+            print(
+                f"{event.stage}: {rows[0]:,} rows in, {rows[1]:,} out, {speed}, {seconds:.1f} s",
+                file=sys.stderr,
+            )
 
 
 def table(outputs: dict[str, Any]) -> None:
@@ -86,13 +89,21 @@ def table(outputs: dict[str, Any]) -> None:
         if stage.get("rejected"):
             said = {"rejected": stage["rejected"], **said}
         words = ", ".join(f"{name} {count:,}" for name, count in sorted(said.items(), key=lambda item: -item[1]))
-        stages.add_row(stage["name"], f"{stage['rows_in']:,}", f"{stage['rows']:,}", words, f"{stage['bytes_on_disk'] / 1e6:.1f}")
+        stages.add_row(
+            stage["name"],
+            f"{stage['rows_in']:,}",
+            f"{stage['rows']:,}",
+            words,
+            f"{stage['bytes_on_disk'] / 1e6:.1f}",
+        )
     console.print(stages)
     _sources(console, outputs)
 
 
 def _sources(console: Console, outputs: dict[str, Any]) -> None:
-    documents = [stage for stage in outputs["stages"] if stage["kind"] in ("ingest", "select") and stage["state"] == "done"]
+    documents = [
+        stage for stage in outputs["stages"] if stage["kind"] in ("ingest", "select") and stage["state"] == "done"
+    ]
     if not documents:
         return
     first, last = documents[0], documents[-1]
@@ -138,7 +149,10 @@ def _told(stage: dict[str, Any]) -> str:
     if "rule" in stage:
         return "kept" if stage["rule"] is None else f"DROPPED: {stage['rule']}"
     if "windows" in stage:
-        places = [f"{w['prefix']} window {w['window']} at {w['start']} ({w['length']} tokens, epoch {w['epoch']})" for w in stage["windows"]]
+        places = [
+            f"{w['prefix']} window {w['window']} at {w['start']} ({w['length']} tokens, epoch {w['epoch']})"
+            for w in stage["windows"]
+        ]
         return "; ".join(places[:8]) + (f"; {len(places) - 8} more" if len(places) > 8 else "") or "in no window"
     return ", ".join(f"{name}={_value(value)}" for name, value in stage["columns"].items() if value is not None)
 

@@ -1,4 +1,4 @@
-"""Drive a recipe. What is on disk is the state: a unit whose receipt exists is done, a dataset with a manifest is whole.
+"""Drive a recipe. The disk is the state: a unit with a receipt is done, a dataset with a manifest is whole.
 
 Work goes in passes. A pass goes over the shards of one document dataset once and runs every `scan` and every `apply`
 whose columns exist, so text is read once for all stages that want it. Then verdicts are judged, and so on until all
@@ -17,7 +17,7 @@ from curate import exchange, groups, plan, raw, store, unit
 from curate.errors import DataError, UnitsFailed
 from curate.execute import Failed, attempt, serial
 from curate.ledger import save as save_ledger
-from curate.manifest import Manifest, Receipt, canonical, fingerprint, load_receipts, save_receipt
+from curate.manifest import Manifest, Receipt, Shard, canonical, fingerprint, load_receipts, save_receipt
 from curate.plan import Source, Step
 from curate.recipe import Recipe
 from curate.stage import Evidence, Map
@@ -82,8 +82,8 @@ def run(
 
 def warm_up() -> None:
     """Compile the kernels once here, before workers start and would each do it."""
-    from curate.stages.heuristics import Heuristics
     from curate.stage import Verdict
+    from curate.stages.heuristics import Heuristics
 
     table = pa.table({"text": pa.array(["a é"], pa.large_string())})
     Heuristics().apply(table, Verdict())
@@ -198,9 +198,22 @@ class _Driver:
                 todo.setdefault(shard, []).append(tasks[shard])
             cached = len(tasks) - len(missing)
             self.report(Event("cached", self.label(index, phase), len(tasks), cached))
-        view = View(self.whole[documents], tuple(self.whole[i] for i in self.whole if i >= 0 and self.steps[i].documents == documents and not self.steps[i].node.stage.gathers))
+        view = View(
+            self.whole[documents],
+            tuple(
+                self.whole[i]
+                for i in self.whole
+                if i >= 0 and self.steps[i].documents == documents and not self.steps[i].node.stage.gathers
+            ),
+        )
         jobs = [self.job(shard, tasks, base, view) for shard, tasks in sorted(todo.items())]
-        folders = {task.folder: index for tasks in todo.values() for task in tasks for index, phase in work if task.folder == self.place(index, phase)}
+        folders = {
+            task.folder: index
+            for tasks in todo.values()
+            for task in tasks
+            for index, phase in work
+            if task.folder == self.place(index, phase)
+        }
         for receipts, job in self.carry_out(unit.run_pass, jobs, self.label(work[0][0], work[0][1])):
             for receipt, task in zip(receipts, job.tasks, strict=True):
                 have[folders[task.folder]][receipt.unit] = receipt
@@ -225,7 +238,12 @@ class _Driver:
             whole = _whole_digest(verdict)
             if stage.gathers == "parts":
                 segments = stage.parts(unit.load_verdict(verdict, None))
-        identity = {"stage": stage.identity(), "prefix": step.node.prefix, "assets": step.made_by.get("assets"), "phase": phase}
+        identity = {
+            "stage": stage.identity(),
+            "prefix": step.node.prefix,
+            "assets": step.made_by.get("assets"),
+            "phase": phase,
+        }
         tasks = []
         for shard in range(len(base.shards)):
             key = fingerprint(
@@ -238,7 +256,9 @@ class _Driver:
                     "segments": segments,
                 }
             )
-            tasks.append(unit.Task(phase, stage, columns, self.place(index, phase), key, step.node.prefix, segments, verdict))
+            tasks.append(
+                unit.Task(phase, stage, columns, self.place(index, phase), key, step.node.prefix, segments, verdict)
+            )
         return tasks
 
     def job(self, shard: int, tasks: list[unit.Task], base: Manifest, view: View) -> unit.Pass:
@@ -324,7 +344,12 @@ class _Driver:
         jobs = []
         for number, shards in enumerate(groups.neighbours(keys, sizes, most=self.source.ingest.shard_bytes)):
             wanted = (*step.gives, "rule")
-            key = fingerprint({"stage": step.node.stage.identity(), "columns": [together.digests(s, wanted) for s in shards]})
+            key = fingerprint(
+                {
+                    "stage": step.node.stage.identity(),
+                    "columns": [together.digests(s, wanted) for s in shards],
+                }
+            )
             files = tuple((base.shards[s].rows, together.files(s, wanted)) for s in shards)
             jobs.append(unit.Neighbours(f"{number:05d}", step.folder, key, "rule", step.gives, files))
         receipts = self.units(step.node.name, "gather", step.folder, jobs, unit.gather_neighbours)
@@ -343,7 +368,9 @@ class _Driver:
             key = fingerprint({"stage": stage.identity(), "rows": digests[part], "whole": _whole_digest(verdict)})
             jobs.append(unit.Part(f"{part:05d}", step.folder, key, part, stage, files, verdict))
         receipts = self.units(step.node.name, "gather", step.folder, jobs, unit.gather_part)
-        shards = [{"name": s.name, "rows": s.rows, "bytes": s.bytes, "sha256": s.sha256} for r in receipts for s in r.shards]
+        shards = [
+            {"name": s.name, "rows": s.rows, "bytes": s.bytes, "sha256": s.sha256} for r in receipts for s in r.shards
+        ]
         ending = stage.finish([r.counts for r in receipts], shards, said)
         manifest = self.finish(step.id, step.node.name, step.folder, step.made_by, receipts, ending)
         store.remove(place)
@@ -364,7 +391,9 @@ class _Driver:
         name = self.steps[index].node.name
         return f"{name} (scan)" if phase == "scan" else name
 
-    def units(self, stage: str, phase: str, folder: str, jobs: list[Any], work: Callable[[Any], list[Receipt]]) -> list[Receipt]:
+    def units(
+        self, stage: str, phase: str, folder: str, jobs: list[Any], work: Callable[[Any], list[Receipt]]
+    ) -> list[Receipt]:
         """Bring the units of one folder up to date."""
         label = stage if phase == "ingest" else f"{stage} ({phase})"
         found = self.finished(folder, [(job.unit, job.key) for job in jobs])
@@ -410,7 +439,7 @@ class _Driver:
         files = []
         for file, data in (ending or {}).items():
             store.put(store.join(folder, file), data)
-            files.append(unit.Shard(file, 0, len(data), unit.sha256(data)))
+            files.append(Shard(file, 0, len(data), unit.sha256(data)))
         columns = unit.columns_of(folder, receipts)
         manifest = Manifest(key, name, made_by, columns, tuple(receipts), tuple(files))
         save_ledger(folder, receipts)
@@ -463,15 +492,15 @@ def reopen(folder: str, manifest: Manifest, bad: set[str]) -> None:
 def standing(folder: str) -> dict[str, Receipt]:
     """Units of a dataset, whole or not, whose files are all there in their full size."""
     manifest = Manifest.load(folder)
-    receipts = {**({unit.unit: unit for unit in manifest.units} if manifest else {}), **load_receipts(folder)}
+    receipts = {**({one.unit: one for one in manifest.units} if manifest else {}), **load_receipts(folder)}
     sizes: dict[str, dict[str, int]] = {}
 
-    def there(shard: unit.Shard) -> bool:
+    def there(shard: Shard) -> bool:
         inner, _, name = shard.name.rpartition("/")
         place = store.join(folder, inner) if inner else folder
         if place not in sizes:
             sizes[place] = store.listing(place)
-        return sizes[place].get(name) == shard.bytes
+        return bool(sizes[place].get(name) == shard.bytes)
 
     return {name: receipt for name, receipt in receipts.items() if all(there(shard) for shard in receipt.shards)}
 

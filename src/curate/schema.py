@@ -9,14 +9,24 @@ from curate.manifest import FORMAT, Manifest, Receipt, Shard, canonical
 
 NAMES = ("document", "manifest", "recipe", "ledger", "tokens")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
-_TEXT, _WHOLE, _NUMBER = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0}
+_TEXT, _WHOLE, _NUMBER = (
+    {"type": "string"},
+    {"type": "integer", "minimum": 0},
+    {"type": "number", "minimum": 0},
+)
 
 
 def schema(name: str) -> dict[str, Any]:
     """The schema called `name`."""
     if name not in NAMES:
         raise RecipeError(f"no schema is called '{name}'{nearest(name, NAMES) or '; there are ' + ', '.join(NAMES)}")
-    made: dict[str, Any] = {"document": _document, "manifest": _manifest, "recipe": _recipe, "ledger": _ledger, "tokens": _tokens}[name]()
+    made: dict[str, Any] = {
+        "document": _document,
+        "manifest": _manifest,
+        "recipe": _recipe,
+        "ledger": _ledger,
+        "tokens": _tokens,
+    }[name]()
     return {"$schema": _DRAFT, "title": f"curate {name}", **made}
 
 
@@ -49,7 +59,15 @@ def _document() -> dict[str, Any]:
 
 
 def _manifest() -> dict[str, Any]:
-    made = _object(Manifest, {"columns": _map(_TEXT), "made_by": {"type": "object"}, "units": _list("receipt"), "finish": _list("shard")})
+    made = _object(
+        Manifest,
+        {
+            "columns": _map(_TEXT),
+            "made_by": {"type": "object"},
+            "units": _list("receipt"),
+            "finish": _list("shard"),
+        },
+    )
     made["properties"]["format"] = {"const": FORMAT}
     made["required"].append("format")
     receipt = _object(Receipt, {"shards": _list("shard"), "counts": _map(_map(_WHOLE))})
@@ -83,8 +101,18 @@ def _recipe() -> dict[str, Any]:
         properties = {name: entry, "name": _TEXT, "from": _TEXT}
         stages.append({"type": "object", "properties": properties, "required": [name], "additionalProperties": False})
     inputs = {"anyOf": [{"$ref": "#/$defs/Input"}, {"type": "array", "items": {"$ref": "#/$defs/Input"}}]}
-    properties = {"name": _TEXT, "ingest": inputs, "stages": {"type": "array", "items": {"anyOf": [*stages, _TEXT]}}}
-    return {"type": "object", "properties": properties, "required": ["ingest", "stages"], "additionalProperties": False, "$defs": definitions}
+    properties = {
+        "name": _TEXT,
+        "ingest": inputs,
+        "stages": {"type": "array", "items": {"anyOf": [*stages, _TEXT]}},
+    }
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": ["ingest", "stages"],
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
 
 
 def _ledger() -> dict[str, Any]:
@@ -93,18 +121,45 @@ def _ledger() -> dict[str, Any]:
         field.name: {"type": [kinds[str(field.type)], "null"] if field.nullable else kinds[str(field.type)]}
         for field in ledger.SCHEMA
     }
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _tokens() -> dict[str, Any]:
     file = _closed({"name": _TEXT, "bytes": _WHOLE, "sha256": _TEXT})
     shard = _closed({"prefix": _TEXT, "windows": _WHOLE, "tokens": _WHOLE, "files": _map(file)})
-    counts = ("tokens", "windows", "padding_tokens", "left_out_tokens", "documents", "available_tokens", "available_documents")
-    source = _closed({**dict.fromkeys(counts, _WHOLE), "epochs": _NUMBER, "share": _NUMBER, "shards": {"type": "array", "items": shard}})
+    counts = (
+        "tokens",
+        "windows",
+        "padding_tokens",
+        "left_out_tokens",
+        "documents",
+        "available_tokens",
+        "available_documents",
+    )
+    source = _closed(
+        {
+            **dict.fromkeys(counts, _WHOLE),
+            "epochs": _NUMBER,
+            "share": _NUMBER,
+            "shards": {"type": "array", "items": shard},
+        }
+    )
     split = _closed({"tokens": _WHOLE, "sources": _map(source), "megatron_blend": {"type": "array", "items": _TEXT}})
     maybe = {"anyOf": [_TEXT, {"type": "null"}]}
     tokenizer = _closed(
-        {"vocabulary": _WHOLE, "end": _TEXT, "end_id": _WHOLE, "pad": maybe, "pad_id": {"type": ["integer", "null"]}, "sha256": _TEXT}
+        {
+            "vocabulary": _WHOLE,
+            "end": _TEXT,
+            "end_id": _WHOLE,
+            "pad": maybe,
+            "pad_id": {"type": ["integer", "null"]},
+            "sha256": _TEXT,
+        }
     )
     return _closed(
         {
@@ -121,13 +176,20 @@ def _tokens() -> dict[str, Any]:
 
 
 def _object(kind: type, special: dict[str, Any]) -> dict[str, Any]:
-    plain = {str: _TEXT, int: _WHOLE}
-    properties = {field.name: special.get(field.name) or plain.get(field.type, {}) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    plain: dict[Any, dict[str, Any]] = {str: _TEXT, int: _WHOLE}
+    properties = {
+        field.name: special.get(field.name) or plain.get(field.type, {}) for field in dataclasses.fields(kind)
+    }
     return _closed(properties)
 
 
 def _closed(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": dict(properties), "required": list(properties), "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _list(name: str) -> dict[str, Any]:

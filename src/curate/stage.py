@@ -151,7 +151,9 @@ class Stage:
         """The files of one part of a shuffle, from all rows sent to it in order of shard and row."""
         raise NotImplementedError
 
-    def finish(self, counts: list[dict[str, dict[str, int]]], files: list[dict[str, Any]], verdict: Verdict) -> dict[str, bytes]:
+    def finish(
+        self, counts: list[dict[str, dict[str, int]]], files: list[dict[str, Any]], verdict: Verdict
+    ) -> dict[str, bytes]:
         """Files to write once all parts of a shuffle are gathered."""
         return {}
 

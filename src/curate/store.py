@@ -22,7 +22,7 @@ _TEMPORARY = ".tmp"
 
 @dataclass(frozen=True)
 class Entry:
-    """A file as listed: name relative to the listed folder, size in bytes, and a token that changes with its content."""
+    """A file as listed: name below the listed folder, size in bytes, and a token that changes with its content."""
 
     name: str
     size: int
@@ -128,9 +128,7 @@ def adopt(source: str, target: str) -> None:
         fs.cp_file(path, _remote(target)[1])
         return
     path = _path(target)
-    temporary = os.path.join(
-        os.path.dirname(path), f".{os.path.basename(path)}.{secrets.token_hex(6)}{_TEMPORARY}"
-    )
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{secrets.token_hex(6)}{_TEMPORARY}")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
         os.link(_path(source), temporary)
@@ -183,7 +181,16 @@ def glob(root: str, pattern: str) -> list[Entry]:
     found = fs.glob(f"{base}/{pattern}" if base else pattern, detail=True)
     entries = []
     for path, info in found.items():
-        if info.get("type") == "file" and not basename(path).startswith("."):
+        if basename(path).startswith("."):
+            continue
+        if info.get("islink"):  # listed as it is, not as what it points to
+            try:
+                info = fs.info(path)
+            except OSError as error:
+                raise StoreError(
+                    f"cannot read {path}: it links to {info.get('destination')}, which is not there"
+                ) from error
+        if info.get("type") == "file":
             token = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
             name = path[len(base) :].lstrip("/") if path.startswith(base) else path
             entries.append(Entry(name, int(info.get("size") or 0), str(token)))
@@ -241,7 +248,7 @@ def hold(folder: str) -> Iterator[None]:
     path = os.path.join(_path(folder), ".lock")
     try:
         os.makedirs(_path(folder), exist_ok=True)
-        file = open(path, "a+")
+        file = open(path, "a+")  # noqa: SIM115  held until the block ends
     except OSError as error:
         raise StoreError(f"cannot write {folder}: {_reason(error)}") from error
     with file:

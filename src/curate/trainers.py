@@ -153,9 +153,7 @@ def parquet_windows(
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     if total != len(ids) or (len(lengths) and lengths.min() < 1):
-        raise DataError(
-            f"{len(lengths)} windows of at least 1 id should sum to {len(ids):,} ids, got {total:,}"
-        )
+        raise DataError(f"{len(lengths)} windows of at least 1 id should sum to {len(ids):,} ids, got {total:,}")
     if real_lengths is not None:
         _check_real_lengths(real_lengths, lengths)
     lists = None if document_starts is None else _window_lists(document_starts, lengths, real_lengths)
@@ -215,8 +213,7 @@ def _window_lists(
     begins = np.flatnonzero(starts == 0)
     if len(begins) != len(lengths) or (len(starts) and begins[:1].tolist() != [0]):
         raise DataError(
-            f"document starts of {len(lengths)} windows need as many zeros, the first in front, "
-            f"got {len(begins)}"
+            f"document starts of {len(lengths)} windows need as many zeros, the first in front, got {len(begins)}"
         )
     if np.any((np.diff(starts) <= 0) & (starts[1:] != 0)):
         raise DataError("document starts of a window must rise from 0 without repeats")

@@ -256,7 +256,9 @@ def by_source(table: pa.Table, column: str | None = None) -> dict[str, int]:
     weights = pa.array(np.ones(table.num_rows, np.int64)) if column is None else table[column]
     pairs = pa.table({"source": table["source"].cast(pa.string()), "n": weights})
     grouped = pairs.group_by("source").aggregate([("n", "sum")])
-    return dict(sorted((s, int(n)) for s, n in zip(grouped["source"].to_pylist(), grouped["n_sum"].to_pylist())))
+    return dict(
+        sorted((s, int(n)) for s, n in zip(grouped["source"].to_pylist(), grouped["n_sum"].to_pylist(), strict=True))
+    )
 
 
 def adopt(folder: str, key: str, unit: str, earlier: tuple[str, Receipt]) -> Receipt:

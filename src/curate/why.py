@@ -1,4 +1,4 @@
-"""One document's story, told from columns and manifests alone: where it came from, what was measured, what became of it."""
+"""One document's story, from columns and manifests alone: where it is from, what was measured, what became of it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -110,7 +110,9 @@ def _story(out: str, steps: list[dict[str, Any]], base: Manifest, place: Place) 
             if not told["windows"]:
                 story["outcome"] = "kept, not drawn into any window"
         else:
-            told["columns"] = _row(folder, manifest, here, [n for n, kind in manifest.columns.items() if "list" not in kind])
+            told["columns"] = _row(
+                folder, manifest, here, [n for n, kind in manifest.columns.items() if "list" not in kind]
+            )
         story["stages"].append(told)
     return story
 
@@ -121,7 +123,10 @@ def _windows(folder: str, manifest: Manifest, key: str, origin: str) -> list[dic
         if shard.name.startswith("map/"):
             with store.open_input(store.join(folder, shard.name)) as file:
                 table = pq.read_table(file)
-            mine = pc.and_(pc.equal(table["origin"], origin), pc.equal(table["id"], pa.scalar(bytes.fromhex(key), pa.binary(16))))
+            mine = pc.and_(
+                pc.equal(table["origin"], origin),
+                pc.equal(table["id"], pa.scalar(bytes.fromhex(key), pa.binary(16))),
+            )
             prefix = shard.name.removeprefix("map/").removesuffix(".parquet")
             for row in table.filter(mine).drop_columns(["id", "origin"]).to_pylist():
                 found.append({"prefix": prefix, **row})
@@ -133,7 +138,9 @@ def _first_dropped(out: str, steps: list[dict[str, Any]], step: dict[str, Any]) 
     if step["documents"] != "ingest":
         return None
     rule, dropped = _rules(store.join(out, step["folder"]))
-    marks = [(store.join(out, s["folder"]), m) for s in steps if s["documents"] == "ingest" and (m := _manifest(out, s))]
+    marks = [
+        (store.join(out, s["folder"]), m) for s in steps if s["documents"] == "ingest" and (m := _manifest(out, s))
+    ]
     holder = next(((folder, m) for folder, m in marks if "duplicate" in m.columns), None)
     fallback: Place | None = None
     for shard, gone in enumerate(dropped):
@@ -142,7 +149,11 @@ def _first_dropped(out: str, steps: list[dict[str, Any]], step: dict[str, Any]) 
             fallback = (shard, int(rows[0]))
         if holder is not None and len(rows):
             table = _read(*holder, shard, ["duplicate"])
-            both = rows[table["duplicate"].to_numpy(zero_copy_only=False)[rows] if isinstance(table["duplicate"], pa.Array) else np.asarray(table["duplicate"].to_pylist(), bool)[rows]]
+            both = rows[
+                table["duplicate"].to_numpy(zero_copy_only=False)[rows]
+                if isinstance(table["duplicate"], pa.Array)
+                else np.asarray(table["duplicate"].to_pylist(), bool)[rows]
+            ]
             named = [row for row in both if "copy" in str(rule[shard][int(row)]) or "dup" in str(rule[shard][int(row)])]
             if named:
                 return shard, int(named[0])

@@ -89,7 +89,9 @@ def best_fit(rows: pa.Table, *, window: int, pad: int | None, tail: str, seed: i
     return _laid(ids, real, moved, position, take, window, left_out=0)
 
 
-def files(made: Windows, plan: dict[str, Any], *, window: int, formats: tuple[str, ...], facts: dict[str, Any]) -> Gathered:
+def files(
+    made: Windows, plan: dict[str, Any], *, window: int, formats: tuple[str, ...], facts: dict[str, Any]
+) -> Gathered:
     """The files of one shard, and what to count of it."""
     prefix = f"{file_name(plan['stream'])}-{plan['number']:05d}"
     count = len(made.real)
@@ -134,10 +136,15 @@ def summary(
         if source in splits.setdefault(split, {"tokens": 0, "sources": {}})["sources"]:
             continue
         prefix = file_name(row["stream"])
-        total = {name: sum(c.get(name, {}).get(row["stream"], 0) for c in counts) for name in ("windows", "tokens", "padding", "left_out")}
+        total = {
+            name: sum(c.get(name, {}).get(row["stream"], 0) for c in counts)
+            for name in ("windows", "tokens", "padding", "left_out")
+        }
         if row["tokens"] != total["tokens"] + total["left_out"]:
             packed, left = total["tokens"], total["left_out"]
-            raise CurateError(f"pack: {row['tokens']} tokens of {row['stream']} planned, {packed} packed, {left} left out")
+            raise CurateError(
+                f"pack: {row['tokens']} tokens of {row['stream']} planned, {packed} packed, {left} left out"
+            )
         splits[split]["sources"][source] = {
             "tokens": total["tokens"],
             "windows": total["windows"],
@@ -160,7 +167,13 @@ def summary(
             if shard["windows"]
             for word in (str(shard["windows"]), shard["prefix"])
         ]
-    payload = {"format": 1, "tokenizer": facts, "dtype": str(token_dtype(facts["vocabulary"])), **how, "splits": splits}
+    payload = {
+        "format": 1,
+        "tokenizer": facts,
+        "dtype": str(token_dtype(facts["vocabulary"])),
+        **how,
+        "splits": splits,
+    }
     return json.dumps(payload, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
@@ -174,7 +187,14 @@ def file_name(stream: str) -> str:
 
 
 def _laid(
-    ids: np.ndarray, real: np.ndarray, rows: pa.Table, position: np.ndarray, inside: np.ndarray, window: int, *, left_out: int
+    ids: np.ndarray,
+    real: np.ndarray,
+    rows: pa.Table,
+    position: np.ndarray,
+    inside: np.ndarray,
+    window: int,
+    *,
+    left_out: int,
 ) -> Windows:
     kept = inside > 0
     begins = np.unique(np.concatenate([position[kept], np.arange(len(real)) * window]))
@@ -193,7 +213,9 @@ def _laid(
     return Windows(ids, real, begins % window, left_out, pieces.take(order).combine_chunks())
 
 
-def _shards(prefix: str, counts: list[dict[str, dict[str, int]]], written: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _shards(
+    prefix: str, counts: list[dict[str, dict[str, int]]], written: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for total in counts:
         for name, numbers in total.items():
@@ -202,5 +224,9 @@ def _shards(prefix: str, counts: list[dict[str, dict[str, int]]], written: list[
     for file in written:
         stem, _, suffix = file["name"].rpartition(".")
         if stem in found:
-            found[stem]["files"][suffix] = {"name": file["name"], "bytes": file["bytes"], "sha256": file["sha256"]}
+            found[stem]["files"][suffix] = {
+                "name": file["name"],
+                "bytes": file["bytes"],
+                "sha256": file["sha256"],
+            }
     return [found[name] for name in sorted(found)]

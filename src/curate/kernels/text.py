@@ -172,12 +172,7 @@ def _classify(block: Bytes, masks: UInt64s, carry: UInt64s) -> None:
     """Masks of the block's ASCII and of what the last block hands on; other bytes are words without a
     property."""
     space = within(block, 32, 1, 0) | within(block, 9, 5, 0) | within(block, 28, 4, 0)
-    marks = (
-        within(block, 33, 15, 0)
-        | within(block, 58, 7, 0)
-        | within(block, 91, 6, 0)
-        | within(block, 123, 4, 0)
-    )
+    marks = within(block, 33, 15, 0) | within(block, 58, 7, 0) | within(block, 91, 6, 0) | within(block, 123, 4, 0)
     masks[HIGH] = within(block, 128, 128, 0)
     masks[FOLLOWING] = within(block, 128, 64, 0)
     masks[SPACE] = space | carry[SPACES]
@@ -210,9 +205,7 @@ def _code_point(text: Bytes, position: int) -> tuple[Int64, Int64]:
 
 
 @njit(cache=True, nogil=True)
-def _decode(
-    text: Bytes, position: int, classes: Bytes, masks: UInt64s, carry: UInt64s, counts: Int64s
-) -> None:
+def _decode(text: Bytes, position: int, classes: Bytes, masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     """Put the characters over 127 into the masks. A letter marks its first byte, a space all of its bytes."""
     space, letter, solid = masks[SPACE], masks[LETTER], masks[SOLID]
     counts[CHARACTERS] -= count(masks[FOLLOWING])

@@ -1,4 +1,4 @@
-"""The methods, one to a file. Adding one: its file, its name here, a test with the paper's own example, a recipe line."""
+"""The methods, one to a file. Adding one: its file, its name here, a test with the paper's example, a recipe line."""
 
 from curate.stages.exact import Exact
 from curate.stages.heuristics import Heuristics

@@ -79,9 +79,7 @@ class Exact(Stage):
             duplicate[rows] = True
             place[rows] = np.arange(len(rows))
             origins = one(verdict.lines["duplicate_of"])
-        return pa.table(
-            {"duplicate": duplicate, "duplicate_of": origins.take(pa.array(place, mask=~duplicate))}
-        )
+        return pa.table({"duplicate": duplicate, "duplicate_of": origins.take(pa.array(place, mask=~duplicate))})
 
     def counts(self, shard: pa.Table, made: pa.Table) -> dict[str, dict[str, int]]:
         return {"marked": {"duplicate": int(np.count_nonzero(made["duplicate"].to_numpy()))}}

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -49,7 +49,9 @@ class Mix(Stage):
             raise RecipeError("give `weights` or `temperature`, not both")
         for source, weight in (self.weights or {}).items():
             if not (weight > 0 and math.isfinite(weight)):
-                raise RecipeError(f"the weight of '{source}' is {weight}; weights are above 0 (leave a source out to drop it)")
+                raise RecipeError(
+                    f"the weight of '{source}' is {weight}; weights are above 0 (leave a source out to drop it)"
+                )
         if self.weights is not None and not self.weights:
             raise RecipeError("`weights` names no source")
         if self.temperature is not None and not self.temperature > 0:
@@ -96,14 +98,26 @@ class Mix(Stage):
                 entry[0] += tokens
                 entry[1] += documents
         quotas = self.quotas({source: tokens for source, (tokens, _) in sorted(have.items())})
-        rows, wanted = [], {}
+        rows: list[dict[str, Any]] = []
+        wanted: dict[int, dict[str, int]] = {}
         for source, quota in quotas.items():
             tokens, documents = have[source]
             repeats, rest = divmod(quota, tokens)
-            rows.append({"source": source, "quota": quota, "tokens": tokens, "documents": documents, "repeats": repeats})
+            rows.append(
+                {
+                    "source": source,
+                    "quota": quota,
+                    "tokens": tokens,
+                    "documents": documents,
+                    "repeats": repeats,
+                }
+            )
             if rest:
                 wanted.setdefault(_part_of(sums, source, rest), {})[source] = rest - _before(sums, source, rest)
-        found = map(partial(_cuts, evidence=evidence), [(part, tuple(sorted(want.items()))) for part, want in sorted(wanted.items())])
+        found = map(
+            partial(_cuts, evidence=evidence),
+            [(part, tuple(sorted(want.items()))) for part, want in sorted(wanted.items())],
+        )
         cuts = {source: cut for result in found for source, cut in result.items()}
         for row in rows:
             row["cut"] = cuts.get(str(row["source"]))
@@ -144,9 +158,8 @@ class Mix(Stage):
         weights = self.weights or {s: n ** (1 / (self.temperature or 1.0)) for s, n in tokens.items()}
         for source in weights:
             if source not in tokens:
-                raise RecipeError(
-                    f"mix: no documents of source '{source}'{nearest(source, list(tokens)) or '; sources are ' + ', '.join(tokens)}"
-                )
+                hint = nearest(source, list(tokens)) or "; sources are " + ", ".join(tokens)
+                raise RecipeError(f"mix: no documents of source '{source}'{hint}")
         total = math.fsum(weights.values())
         shares = {source: weight / total for source, weight in sorted(weights.items())}
         budget = token_count(self.tokens)

@@ -3,8 +3,8 @@
 Copies of a source are ordered by (epoch, keyed draw) into one stream of tokens; every copy's place in it is known
 before a token moves. The stream is cut into shards at whole windows, and each shard is gathered from all documents at
 once: two exchanges, no random access. `concatenate` cuts windows from the stream as it is; `best_fit` packs the whole
-documents that begin in a shard into windows, longest first, so that only documents longer than a window are split (best-fit
-packing, Ding et al. 2024, arXiv 2404.10830), and pads. Each source is a prefix of its own, so that a trainer can
+documents that begin in a shard into windows, longest first, so that only documents longer than a window are split
+(best-fit packing, Ding et al. 2024, arXiv 2404.10830), and pads. Each source is a prefix of its own, so that a trainer can
 blend; training and validation are apart.
 """
 
@@ -46,7 +46,9 @@ class Pack(Stage):
         if self.window < 2:
             raise RecipeError(f"`window` is {self.window}; it is at least 2 ids")
         if self.shard_tokens < self.window:
-            raise RecipeError(f"`shard_tokens` is {self.shard_tokens}; a shard holds at least one window of {self.window}")
+            raise RecipeError(
+                f"`shard_tokens` is {self.shard_tokens}; a shard holds at least one window of {self.window}"
+            )
         if not self.formats:
             raise RecipeError("`formats` is empty; there are megatron and parquet")
         if not 0 <= self.seed < 2**63:
@@ -126,7 +128,7 @@ class Pack(Stage):
     def parts(self, verdict: Verdict) -> int:
         """Shards to gather."""
         assert verdict.whole is not None
-        return max(1, verdict.whole.num_rows)
+        return max(1, int(verdict.whole.num_rows))
 
     def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
         """Send each copy, or each piece of it, to the shard it belongs to."""
@@ -151,7 +153,8 @@ class Pack(Stage):
         )
 
     def gather(self, part: int, rows: pa.Table | None, verdict: Verdict) -> Gathered:
-        assert verdict.whole is not None and self.facts is not None
+        assert verdict.whole is not None
+        assert self.facts is not None
         if rows is None:
             return Gathered({}, 0, {})
         plan = verdict.whole.slice(part, 1).to_pylist()[0]
@@ -159,8 +162,11 @@ class Pack(Stage):
         made = build(rows, window=self.window, pad=self.facts["pad_id"], tail=self.tail, seed=self.seed)
         return windows.files(made, plan, window=self.window, formats=self.formats, facts=self.facts)
 
-    def finish(self, counts: list[dict[str, dict[str, int]]], files: list[dict[str, Any]], verdict: Verdict) -> dict[str, bytes]:
-        assert verdict.whole is not None and self.facts is not None
+    def finish(
+        self, counts: list[dict[str, dict[str, int]]], files: list[dict[str, Any]], verdict: Verdict
+    ) -> dict[str, bytes]:
+        assert verdict.whole is not None
+        assert self.facts is not None
         how = {"window": self.window, "packing": self.packing, "tail": self.tail, "seed": self.seed}
         return {"tokens.json": windows.summary(verdict.whole.to_pylist(), counts, files, facts=self.facts, how=how)}
 
@@ -182,11 +188,15 @@ def _places(
     assert isinstance(frame, pl.DataFrame)
     frame = frame.filter(pl.col("epoch") >= 0).sort("stream", "epoch", "key", "shard", "row")
     group = pl.struct("stream", "epoch")
-    base = frame.select("stream", "epoch").unique().with_columns(
-        base=pl.struct("stream", "epoch").map_elements(
-            lambda at: bases[(at["stream"], at["epoch"], part)], return_dtype=pl.Int64
-        ),
-        first=pl.col("stream").replace_strict(first, return_dtype=pl.Int64),
+    base = (
+        frame.select("stream", "epoch")
+        .unique()
+        .with_columns(
+            base=pl.struct("stream", "epoch").map_elements(
+                lambda at: bases[(at["stream"], at["epoch"], part)], return_dtype=pl.Int64
+            ),
+            first=pl.col("stream").replace_strict(first, return_dtype=pl.Int64),
+        )
     )
     frame = frame.join(base, on=["stream", "epoch"], how="left", maintain_order="left").with_columns(
         start=pl.col("base") + pl.col("tokens").cum_sum().over(group) - pl.col("tokens")
@@ -214,5 +224,12 @@ def _places(
 
 
 def _no_lines() -> pa.Table:
-    kinds = {"row": pa.uint32(), "part": pa.int64(), "position": pa.int64(), "skip": pa.int64(), "take": pa.int64(), "epoch": pa.int32()}
+    kinds = {
+        "row": pa.uint32(),
+        "part": pa.int64(),
+        "position": pa.int64(),
+        "skip": pa.int64(),
+        "take": pa.int64(),
+        "epoch": pa.int32(),
+    }
     return pa.table({name: pa.array([], kind) for name, kind in kinds.items()})

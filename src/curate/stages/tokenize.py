@@ -58,7 +58,9 @@ class Tokenize(Stage):
         end = self.end or next((token for token in _END if token in special), None)
         if end is None or end not in special:
             shown = ", ".join(sorted(special)[:8]) or "none"
-            raise AssetError(f"{self.tokenizer}: no end-of-text token {end or ''}among its specials ({shown}); name it with `end:`")
+            raise AssetError(
+                f"{self.tokenizer}: no end-of-text token {end or ''}among its specials ({shown}); name it with `end:`"
+            )
         pad = next((token for token in _PAD if token in special and token != end), None)
         return {
             "vocabulary": vocabulary,
@@ -186,7 +188,10 @@ def _plain(location: str) -> str:
     vocabulary = model.get("vocab")
     # Some models could also reach a special's id through its piece in the vocabulary: name it what no text holds.
     if isinstance(vocabulary, dict):
-        model["vocab"] = {_hidden(piece) if piece in special and piece != model.get("unk_token") else piece: n for piece, n in vocabulary.items()}
+        model["vocab"] = {
+            _hidden(piece) if piece in special and piece != model.get("unk_token") else piece: n
+            for piece, n in vocabulary.items()
+        }
     elif isinstance(vocabulary, list):
         unknown = model.get("unk_id")
         model["vocab"] = [
