@@ -193,7 +193,7 @@ def _split(root: str, pattern: str) -> tuple[str, str]:
     """The folder that names are relative to, and the pattern below it."""
     root = store.absolute(root)
     if "://" not in pattern and not pattern.startswith("/"):
-        return root, pattern.removeprefix("./").rstrip("/")
+        return root, "" if pattern in (".", "./") else pattern.removeprefix("./").rstrip("/")
     pattern = pattern.removeprefix("file://").rstrip("/")
     if pattern == root:
         return root, ""

@@ -5,6 +5,7 @@ assets. So all identities are known from the raw files alone, and a folder that 
 """
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow as pa
 from curate import raw, store
 from curate.errors import AssetError, RecipeError, UnitsFailed, nearest
 from curate.execute import Failed, attempt
-from curate.manifest import Manifest, canonical, fingerprint
+from curate.manifest import Manifest, canonical, fingerprint, parse
 from curate.recipe import Node, Recipe
 from curate.stage import Map
 from curate.stages.ingest import Ingest
@@ -128,8 +129,6 @@ def previous(out: str) -> dict[str, str]:
     uri = store.join(out, STATE)
     if not store.exists(uri):
         return {}
-    from curate.manifest import parse
-
     return {step["name"]: step["folder"] for step in parse(uri)["steps"]}
 
 
@@ -139,7 +138,7 @@ def because(out: str, name: str, made_by: dict[str, Any]) -> str:
     before = Manifest.load(store.join(out, folder)) if folder else None
     if before is None:
         return ""
-    changes = _changes(before.made_by, made_by)
+    changes = _changes(before.made_by, json.loads(canonical(made_by)))
     return "; ".join(changes[:3]) + (f"; {len(changes) - 3} more" if len(changes) > 3 else "")
 
 
@@ -228,8 +227,8 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     found: list[str] = []
     old, new = _flat(before.get("stage", {})), _flat(now.get("stage", {}))
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            name = key.removeprefix("parameters.")
+        name = key.removeprefix("parameters.")
+        if old.get(key) != new.get(key) and name != "conditions":
             found.append(f"{name} {_shown(old.get(key))} -> {_shown(new.get(key))}")
     files, now_files = dict(map(tuple, before.get("files", []))), dict(map(tuple, now.get("files", [])))
     for name in sorted(files.keys() | now_files.keys()):
@@ -240,6 +239,8 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         found.append("other carried columns")
     if before.get("assets") != now.get("assets"):
         found.append("other content of " + ", ".join(now.get("assets", {})))
+    if old.get("parameters.conditions") != new.get("parameters.conditions") and not found:
+        found.append("its rules changed")
     if not found and before.get("inputs") != now.get("inputs"):
         found.append("its input changed")
     return found
@@ -267,8 +268,6 @@ def _surveyed(out: str) -> dict[str, raw.Survey]:
     uri = store.join(out, SURVEY)
     if not store.exists(uri):
         return {}
-    import json
-
     try:
         return {name: raw.Survey.from_json(value) for name, value in json.loads(store.read(uri)).items()}
     except (ValueError, TypeError, KeyError):

@@ -49,7 +49,7 @@ def preview(recipe: Recipe, out: str, *, limit: int | None = None) -> dict[str, 
         elif step.node.stage.gathers == "neighbours":
             known = entry["rows"]
         stages.append(entry)
-    biggest = max((sum(s.size for s in one.slices) for one in source.units), default=0)
+    biggest = max((one.bytes for one in source.units), default=0)
     disk = sum(stage["disk_expected"] for stage in stages)
     return {
         "recipe": recipe.name,
@@ -114,7 +114,7 @@ def _stage(out: str, step: plan.Step, text: int) -> dict[str, Any]:
     if getattr(step.node.stage, "engine", "") == "tokenizers" and not manifest:
         entry["cpu_seconds_expected"] = text / 1e6 / _REFERENCE_TOKENIZER
     units = len(manifest.units) if manifest else None
-    return entry | {"units": units, "units_done": units}
+    return entry | {"units": units, "units_done": units or 0}
 
 
 def _entry(

@@ -343,13 +343,16 @@ class _Driver:
         together = View(view.documents, (*view.columns, rule))
         jobs = []
         for number, shards in enumerate(groups.neighbours(keys, sizes, most=self.source.ingest.shard_bytes)):
-            wanted = (*step.gives, "rule")
+            # Which rows are kept counts, not why: a rule that changes no survivor of a shard moves no text.
             key = fingerprint(
                 {
-                    "stage": step.node.stage.identity(),
-                    "columns": [together.digests(s, wanted) for s in shards],
+                    "kind": step.node.stage.kind,
+                    "version": step.node.stage.version,
+                    "columns": [view.digests(s, step.gives) for s in shards],
+                    "kept": [marks[s].counts["kept"]["digest"] for s in shards],
                 }
             )
+            wanted = (*step.gives, "rule")
             files = tuple((base.shards[s].rows, together.files(s, wanted)) for s in shards)
             jobs.append(unit.Neighbours(f"{number:05d}", step.folder, key, "rule", step.gives, files))
         receipts = self.units(step.node.name, "gather", step.folder, jobs, unit.gather_neighbours)

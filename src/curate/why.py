@@ -16,6 +16,7 @@ from curate.view import DOCUMENT_COLUMNS
 
 Place = tuple[int, int]
 _SHOWN = 300
+_EXAMPLE_BYTES = 200
 
 
 def why(out: str, document: str) -> dict[str, Any]:
@@ -41,7 +42,8 @@ def example(out: str) -> dict[str, Any]:
             continue
         place = _first_dropped(out, steps, step)
         if place is not None:
-            origin = _read(store.join(out, steps[0]["folder"]), base, place[0], ["origin"])["origin"][place[1]].as_py()
+            folder = store.join(out, steps[0]["folder"])
+            origin = _read(folder, base, place[0], ["origin"])["origin"][place[1]].as_py()
             return {"document": origin, "copies": [_story(out, steps, base, place)], "rejected": []}
     raise RecipeError(f"{out} dropped no document")
 
@@ -134,30 +136,23 @@ def _windows(folder: str, manifest: Manifest, key: str, origin: str) -> list[dic
 
 
 def _first_dropped(out: str, steps: list[dict[str, Any]], step: dict[str, Any]) -> Place | None:
-    """A dropped row of the first select, in the raw documents' places; one dropped as a duplicate if there is one."""
+    """A row of the raw documents that the first `select` dropped: of some length, and a duplicate if there is one."""
     if step["documents"] != "ingest":
         return None
-    rule, dropped = _rules(store.join(out, step["folder"]))
-    marks = [
-        (store.join(out, s["folder"]), m) for s in steps if s["documents"] == "ingest" and (m := _manifest(out, s))
-    ]
-    holder = next(((folder, m) for folder, m in marks if "duplicate" in m.columns), None)
-    fallback: Place | None = None
+    _, dropped = _rules(store.join(out, step["folder"]))
+    exact = next((s for s in steps if s["kind"] == "exact" and s["documents"] == "ingest"), None)
+    best: tuple[int, Place] | None = None
     for shard, gone in enumerate(dropped):
-        rows = np.flatnonzero(gone)
-        if len(rows) and fallback is None:
-            fallback = (shard, int(rows[0]))
-        if holder is not None and len(rows):
-            table = _read(*holder, shard, ["duplicate"])
-            both = rows[
-                table["duplicate"].to_numpy(zero_copy_only=False)[rows]
-                if isinstance(table["duplicate"], pa.Array)
-                else np.asarray(table["duplicate"].to_pylist(), bool)[rows]
-            ]
-            named = [row for row in both if "copy" in str(rule[shard][int(row)]) or "dup" in str(rule[shard][int(row)])]
-            if named:
-                return shard, int(named[0])
-    return fallback
+        table = _read(store.join(out, steps[0]["folder"]), _manifest(out, steps[0]), shard, ["bytes"])
+        score = gone * 1 + gone * (table["bytes"].to_numpy() >= _EXAMPLE_BYTES)
+        if exact is not None:
+            marks = _read(store.join(out, exact["folder"]), _manifest(out, exact), shard, ["duplicate"])
+            duplicate = np.asarray(marks["duplicate"].to_pylist(), bool)
+            score = score + 2 * gone * duplicate * (score > 1)
+        row = int(np.argmax(score)) if len(score) else 0
+        if len(score) and score[row] > (best[0] if best else 0):
+            best = (int(score[row]), (shard, row))
+    return best[1] if best else None
 
 
 def _rules(folder: str) -> tuple[list[pa.ChunkedArray], list[np.ndarray]]:

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
 from curate import expressions
 from curate.errors import RecipeError
@@ -81,7 +82,12 @@ class Select(Stage):
         tally = made["rule"].drop_null().cast(pa.string()).value_counts()
         dropped = {str(item["values"]): int(item["counts"]) for item in tally.to_pylist()}
         size = pc.sum(shard["bytes"].filter(kept)).as_py() or 0
+        mask = np.packbits(kept.to_numpy())
         return {
             "rule": dict(sorted(dropped.items())),
-            "kept": {"rows": int(pc.sum(kept).as_py() or 0), "bytes": int(size)},
+            "kept": {
+                "rows": int(pc.sum(kept).as_py() or 0),
+                "bytes": int(size),
+                "digest": xxhash.xxh3_64_intdigest(mask),  # equal digests, equal survivors: their text stays unread
+            },
         }
