@@ -138,7 +138,7 @@ def test_format_overrules_the_suffix(tree):
 
 def test_the_digest_is_of_the_content_and_lines_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "CHUNK", 2 << 20)
-    data = b"".join(b'{"text": "%s"}\n' % (b"x" * (i % 5000)) for i in range(2200)) + b"{}"
+    data = b"".join(b'{"text": "%s"}\n' % (b"x" * (i * 7919 % 5000)) for i in range(2200)) + b"{}"
     assert len(data) > 5 << 20
     put(tmp_path, "a.jsonl", data)
     put(tmp_path, "copy.jsonl", data)
@@ -205,7 +205,7 @@ def test_types_come_from_footers_and_from_values(tmp_path):
         {"text": "b", "n": 2.5, "date": None, "tags": ["x"], "meta": {"b": {"c": "d"}}, "big": 2**63},
     ]
     put(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
-    put(tmp_path, "b.parquet", pa.table({"text": ["a"], "n": pa.array([1], pa.int32()), "at": pa.array([0], pa.timestamp("s"))}))
+    put(tmp_path, "b.parquet", pa.table({"text": ["a"], "n": pa.array([1], pa.int32()), "at": pa.array([0], pa.timestamp("ms"))}))
     assert schema(tmp_path, an_input("*")) == {
         "n": "double",
         "date": "string",
@@ -214,7 +214,7 @@ def test_types_come_from_footers_and_from_values(tmp_path):
         "meta": "struct<a: int64, b: struct<c: string>>",
         "void": "string",
         "big": "double",
-        "at": "timestamp[s]",
+        "at": "timestamp[ms]",
     }
 
 
@@ -306,7 +306,7 @@ def test_values_have_the_types_that_arrow_gives_them():
 
 
 def test_large_files_are_cut_where_lines_can_be_counted(tmp_path):
-    data = b"".join(b'{"text": "%s"}\n' % (b"x" * (i % 5000)) for i in range(2200))
+    data = b"".join(b'{"text": "%s"}\n' % (b"x" * (i * 7919 % 5000)) for i in range(2200))
     put(tmp_path, "a.jsonl", data)
     files_found = described(tmp_path, an_input("a.jsonl"))
     units = raw.units(files_found, Ingest(inputs=(an_input("a.jsonl"),), shard_bytes=2 << 20))

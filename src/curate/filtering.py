@@ -122,7 +122,8 @@ def _write(result: Result, target: str, suffix: str, dropped: str | None, out_su
             table = read(tuple(files), shard.rows)
             drop(_marked(table.filter(table["rule"].is_valid()), names, bool(marks)))
     if result.rejected:
-        rejected = (target if target != "-" else "filter").removesuffix(suffix) + ".rejects.jsonl"
+        beside = target.removesuffix(suffix) if target != "-" else dropped.removesuffix(out_suffix) if dropped else None
+        rejected = f"{beside}.rejects.jsonl" if beside else None
         with _sink(rejected, ".jsonl") as reject:
             for unit in base.units:
                 if unit.rejected:

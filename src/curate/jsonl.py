@@ -21,6 +21,7 @@ from curate.streams import Block
 RAW = 1000
 """Bytes of a raw record that a reject keeps."""
 
+_LOOK = 32
 _INT64 = (-(1 << 63), (1 << 63) - 1)
 
 
@@ -95,7 +96,7 @@ class Parser:
         if not clean or not _is_text(data):
             return None
         table = self._guess(data)
-        if table is None and self._look(source[starts[0] : ends[0]]):
+        if table is None and self._look([source[s:e] for s, e in zip(starts[:_LOOK], ends[:_LOOK], strict=True)]):
             table = self._guess(data)
         return table if table is not None and table.num_rows == len(starts) else None
 
@@ -105,13 +106,17 @@ class Parser:
         table = _arrow(data, pa.schema([*self.typed, *loose]))
         return None if table is None else self._as_text(table)
 
-    def _look(self, line: bytes) -> bool:
-        """Look which loose fields are integers in a line; True if that is news."""
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            return False
-        now = {name: type(record.get(name)) is int for name in self.loose} if isinstance(record, dict) else {}
+    def _look(self, lines: list[bytes]) -> bool:
+        """Look which loose fields are integers in the first line that has them; True if that is news."""
+        now: dict[str, bool] = {}
+        for line in lines:
+            try:
+                record = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(record, dict):
+                found = {name: type(record[name]) is int for name in self.loose if record.get(name) is not None}
+                now = found | now
         news = any(now[name] != self._numeric.get(name, False) for name in now)
         self._numeric |= now
         return news
@@ -304,4 +309,3 @@ def supported(wanted: pa.DataType) -> bool:
     if pa.types.is_struct(wanted):
         return all(supported(each.type) for each in wanted)
     return wanted in (pa.bool_(), pa.int64(), pa.float64(), pa.string(), pa.large_string())
-

@@ -43,7 +43,13 @@ class Receipt:
     dropped: int = 0
     rejected: int = 0
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    rejects: tuple[Shard, ...] = ()
     how: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[Shard, ...]:
+        """All files of the unit, rejects included."""
+        return (*self.shards, *self.rejects)
 
     def facts(self) -> dict[str, Any]:
         """The receipt without `how`: equal for equal work."""
@@ -113,7 +119,8 @@ class Manifest:
 
 def receipt(raw: dict[str, Any]) -> Receipt:
     """A receipt from its JSON form."""
-    return Receipt(**{**raw, "shards": tuple(Shard(**shard) for shard in raw["shards"])})
+    files = {name: tuple(Shard(**shard) for shard in raw[name]) for name in ("shards", "rejects")}
+    return Receipt(**{**raw, **files})
 
 
 def save_receipt(folder: str, done: Receipt) -> None:

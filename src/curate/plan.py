@@ -159,15 +159,12 @@ def _step(
             hint = nearest(name, list(have)) or f"; there are {', '.join(sorted(have))}"
             later = [n.stage.kind for n in _adders(name, steps)]
             tail = f"; '{later[0]}' adds it, but not to these rows" if later else hint
-            raise RecipeError(
-                f"line {node.line}: stages[{index}] '{node.name}' reads '{name}', which no stage before it adds{tail}"
-            )
+            raise RecipeError(f"{_place(node, index)} reads '{name}', which no stage before it adds{tail}")
     taken = {name for s in steps if s.documents == documents for name in s.gives if not s.node.stage.gathers}
     for name in stage.adds if not stage.gathers else ():
         if node.prefix + name in have or node.prefix + name in taken:
             raise RecipeError(
-                f"line {node.line}: stages[{index}] '{node.name}' adds '{node.prefix + name}', which is there already;"
-                " give it a `name:`"
+                f"{_place(node, index)} adds '{node.prefix + name}', which is there already; give it a `name:`"
             )
     made = {name: source.made_by if i < 0 else steps[i].made_by for name, i in have.items()}
     node = replace(node, stage=stage.bind(made))
@@ -183,12 +180,15 @@ def _step(
         for name in gives:
             if name not in have:
                 raise RecipeError(
-                    f"line {node.line}: '{node.name}' carries '{name}', which no stage before it adds"
-                    + nearest(name, list(have))
+                    f"{_place(node, index)} carries '{name}', which no stage before it adds" + nearest(name, list(have))
                 )
     else:
         gives = tuple(node.prefix + name for name in stage.adds)
     return Step(node, key, store.join(out, f"{node.name}-{key}"), made_by, documents, columns, gives)
+
+
+def _place(node: Node, index: int) -> str:
+    return f"line {node.line}: stages[{index}] '{node.name}'" if node.line else f"'{node.name}'"
 
 
 @cache

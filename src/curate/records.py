@@ -326,10 +326,7 @@ def _lines(part: Slice) -> tuple[Iterator[bytes], int, str]:
     with store.open_input(part.uri) as file:
         head = file.read(4)
         start = streams.line_start(file, part.start, part.stop)
-    first = part.first_record + (start != part.start)
-    if start == 0 and head.startswith(_BOM):
-        start = len(_BOM)
-    return _plain(part, start), first, _foreign(head)
+    return _plain(part, start), part.first_record + (start != part.start), _foreign(head)
 
 
 _BOM = b"\xef\xbb\xbf"
@@ -337,7 +334,9 @@ _BOM = b"\xef\xbb\xbf"
 
 def _plain(part: Slice, start: int) -> Iterator[bytes]:
     with store.open_input(part.uri) as file:
-        yield from streams.lines_from(file, start, part.stop)
+        source = streams.lines_from(file, start, part.stop)
+        head = next(source, b"")
+        yield from _chain(head.removeprefix(_BOM) if start == 0 else head, source)
 
 
 def _chain(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

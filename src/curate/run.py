@@ -6,7 +6,7 @@ stages are whole. How stages were grouped, who did the work and in which order l
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,11 @@ from curate import exchange, groups, plan, raw, store, unit
 from curate.errors import DataError, UnitsFailed
 from curate.execute import Failed, attempt, serial
 from curate.ledger import save as save_ledger
-from curate.manifest import Manifest, Receipt, Shard, canonical, fingerprint, load_receipts, save_receipt
+from curate.manifest import Manifest, Receipt, Shard, canonical, fingerprint
 from curate.plan import Source, Step
 from curate.recipe import Recipe
 from curate.stage import Evidence, Map
+from curate.standing import intact, standing
 from curate.view import Dataset, View
 
 SEGMENTS = 64
@@ -468,44 +469,6 @@ def conserved(stage: str, rows: int, marks: list[Receipt], receipts: list[Receip
     kept, dropped = sum(r.rows_out for r in receipts), sum(r.dropped for r in receipts)
     if kept + dropped != rows or dropped != marked:
         raise DataError(f"{stage}: {rows} rows in, {kept} kept, {dropped} dropped, {marked} marked: they do not add up")
-
-
-def intact(folder: str) -> Manifest | None:
-    """The manifest of a whole dataset. Files that are gone or of another size reopen it: only they are made again."""
-    manifest = Manifest.load(folder)
-    if manifest is None:
-        return None
-    store.remove(store.join(folder, "units"))
-    good, sizes = standing(folder), store.listing(folder)
-    bad = {receipt.unit for receipt in manifest.units if receipt.unit not in good}
-    if bad or any(sizes.get(shard.name) != shard.bytes for shard in manifest.finish):
-        reopen(folder, manifest, bad)
-        return None
-    return manifest
-
-
-def reopen(folder: str, manifest: Manifest, bad: set[str]) -> None:
-    """Make a dataset unfinished again: units in `bad` lose their receipts, the others keep theirs."""
-    for receipt in manifest.units:
-        if receipt.unit not in bad:
-            save_receipt(folder, replace(receipt, how={"phase": "kept"}))
-    store.remove(store.join(folder, "manifest.json"))
-
-
-def standing(folder: str) -> dict[str, Receipt]:
-    """Units of a dataset, whole or not, whose files are all there in their full size."""
-    manifest = Manifest.load(folder)
-    receipts = {**({one.unit: one for one in manifest.units} if manifest else {}), **load_receipts(folder)}
-    sizes: dict[str, dict[str, int]] = {}
-
-    def there(shard: Shard) -> bool:
-        inner, _, name = shard.name.rpartition("/")
-        place = store.join(folder, inner) if inner else folder
-        if place not in sizes:
-            sizes[place] = store.listing(place)
-        return bool(sizes[place].get(name) == shard.bytes)
-
-    return {name: receipt for name, receipt in receipts.items() if all(there(shard) for shard in receipt.shards)}
 
 
 def _whole_digest(verdict: str) -> str:

@@ -70,7 +70,7 @@ def _manifest() -> dict[str, Any]:
     )
     made["properties"]["format"] = {"const": FORMAT}
     made["required"].append("format")
-    receipt = _object(Receipt, {"shards": _list("shard"), "counts": _map(_map(_WHOLE))})
+    receipt = _object(Receipt, {"shards": _list("shard"), "rejects": _list("shard"), "counts": _map(_map(_WHOLE))})
     receipt["properties"].pop("how")
     receipt["required"].remove("how")
     return {**made, "$defs": {"receipt": receipt, "shard": _object(Shard, {"columns": _map(_TEXT)})}}

@@ -155,8 +155,14 @@ def blocks(source: Iterator[bytes], *, first: int, most: int) -> Iterator[Block]
 
 
 def _whole(data: bytes, line: int) -> Iterator[Block]:
-    if data:
-        yield Block(data, line)
+    """Lines in blocks: one compressed piece may hold very many."""
+    start = 0
+    while start < len(data):
+        stop = data.find(b"\n", start + BLOCK) + 1 or len(data)
+        block = data[start:stop]
+        yield Block(block, line)
+        line += block.count(b"\n")
+        start = stop
 
 
 def line_start(file: IO[bytes], start: int, stop: int) -> int:

@@ -186,6 +186,7 @@ def ingest_unit(job: Raw) -> list[Receipt]:
     """Write one unit's documents as shards of bounded size, and its rejects beside them."""
     clock = Clock()
     shards, rejected, rejects = [], [], 0
+    aside: tuple[Shard, ...] = ()
     reasons: dict[str, int] = {}
     records = bytes_in = 0
     counts: dict[str, dict[str, int]] = {"documents": {}, "bytes": {}}
@@ -202,7 +203,7 @@ def ingest_unit(job: Raw) -> list[Receipt]:
             rejects += batch.rejects.num_rows
     if rejected:
         table = pa.concat_tables(rejected)
-        put_table(store.join(job.folder, "rejects"), f"{job.unit}.parquet", table)
+        aside = (put_table(job.folder, f"rejects/{job.unit}.parquet", table),)
         for reason in table["reason"].to_pylist():
             reasons[_reason(reason)] = reasons.get(_reason(reason), 0) + 1
     rows = sum(shard.rows for shard in shards)
@@ -216,6 +217,7 @@ def ingest_unit(job: Raw) -> list[Receipt]:
         rows,
         rejected=rejects,
         counts={**counts, "rejects": dict(sorted(reasons.items()))},
+        rejects=aside,
         how=clock.how("ingest", bytes_in),
     )
     save_receipt(job.folder, receipt)
@@ -264,15 +266,14 @@ def by_source(table: pa.Table, column: str | None = None) -> dict[str, int]:
 def adopt(folder: str, key: str, unit: str, earlier: tuple[str, Receipt]) -> Receipt:
     """Take over the files of an equal unit of an earlier run of the stage, under this unit's names."""
     source, old = earlier
-    shards = []
-    for shard in old.shards:
-        name = shard.name.replace(old.unit, unit, 1)
-        store.adopt(store.join(source, shard.name), store.join(folder, name))
-        shards.append(replace(shard, name=name))
-    if old.rejected:
-        name = f"rejects/{old.unit}.parquet"
-        store.adopt(store.join(source, name), store.join(folder, f"rejects/{unit}.parquet"))
-    taken = replace(old, unit=unit, key=key, shards=tuple(shards), how={"phase": "adopted", "adopted": True})
+    files = []
+    for file in old.files:
+        name = file.name.replace(old.unit, unit, 1)
+        store.adopt(store.join(source, file.name), store.join(folder, name))
+        files.append(replace(file, name=name))
+    shards, rejects = tuple(files[: len(old.shards)]), tuple(files[len(old.shards) :])
+    how = {"phase": "adopted", "adopted": True}
+    taken = replace(old, unit=unit, key=key, shards=shards, rejects=rejects, how=how)
     save_receipt(folder, taken)
     return taken
 

@@ -11,8 +11,8 @@ from curate import store
 from curate.execute import serial
 from curate.manifest import Manifest, Receipt, parse
 from curate.outputs import state
-from curate.run import reopen
 from curate.stage import Map
+from curate.standing import reopen
 from curate.unit import sha256
 
 
@@ -42,8 +42,9 @@ def verify(out: str, *, map: Map = serial) -> dict[str, Any]:
                     if folder != top and (whole := Manifest.load(top)) is not None:
                         reopen(top, whole, set())
                 damage += [finding for _, finding in (*found, *ending)]
-                checked += len(manifest.shards) + len(manifest.finish)
-                bytes_read += sum(shard.bytes for shard in (*manifest.shards, *manifest.finish))
+                files = [file for unit in manifest.units for file in unit.files] + list(manifest.finish)
+                checked += len(files)
+                bytes_read += sum(file.bytes for file in files)
             damage += _verdict(top)
     return {
         "run": out,
@@ -55,7 +56,7 @@ def verify(out: str, *, map: Map = serial) -> dict[str, Any]:
 
 def _check(receipt: Receipt, folder: str) -> list[tuple[str, Finding]]:
     found = []
-    for shard in receipt.shards:
+    for shard in receipt.files:
         uri = store.join(folder, shard.name)
         if not store.exists(uri):
             found.append((receipt.unit, Finding(uri, "missing")))
