@@ -5,6 +5,7 @@ is on disk says what is done. A task costs milliseconds, so a stage is at most 6
 """
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -35,7 +36,9 @@ import cloudpickle
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed
 from prefect.states import Failed as FailedState
 from prefect.task_runners import ProcessPoolTaskRunner
@@ -105,16 +108,23 @@ def renew(runner: Any) -> None:
         runner.__enter__()
 
 
-def task_runner(kind: str, workers: int) -> Any:
+@contextlib.contextmanager
+def task_runner(kind: str, workers: int) -> Iterator[Any]:
     """Prefect's pool of spawned processes, or Ray: a cluster of its own, or the one that RAY_ADDRESS names."""
-    if kind == "processes":
-        return ProcessPoolTaskRunner(max_workers=workers)
-    from prefect_ray import RayTaskRunner
+    # Workers are told where the server is: each would start one of its own where this process has a temporary one.
+    with temporary_settings({PREFECT_API_URL: str(get_client(sync_client=True).api_url)}):
+        if kind == "processes":
+            with ProcessPoolTaskRunner(max_workers=workers) as runner:
+                yield runner
+            return
+        from prefect_ray import RayTaskRunner
 
-    settings: dict[str, Any] = {"runtime_env": {"env_vars": ONE_THREAD}, "logging_level": "WARNING"}
-    if address := os.environ.get("RAY_ADDRESS"):
-        return RayTaskRunner(address=address, init_kwargs=settings)
-    return RayTaskRunner(init_kwargs={**settings, "num_cpus": workers, "include_dashboard": False})
+        settings: dict[str, Any] = {"runtime_env": {"env_vars": ONE_THREAD}, "logging_level": "WARNING"}
+        address = os.environ.get("RAY_ADDRESS")
+        if not address:
+            settings |= {"num_cpus": workers, "include_dashboard": False}
+        with RayTaskRunner(address=address, init_kwargs=settings) as runner:
+            yield runner
 
 
 class Progress:

@@ -85,8 +85,8 @@ def row_hashes(table: pa.Table) -> np.ndarray:
             xxh3_64(offsets, wide.reshape(-1), np.uint64(0), hashes)
         elif pa.types.is_primitive(column.type):
             array = one(column)
-            filled = array.fill_null(0) if array.null_count else array
-            numbers = filled.cast(pa.uint8()) if pa.types.is_boolean(array.type) else filled
+            numbers = array.cast(pa.uint8()) if pa.types.is_boolean(array.type) else array
+            numbers = numbers.fill_null(0) if numbers.null_count else numbers
             hashes[:] = _as_uint64(np.ascontiguousarray(numbers.to_numpy(zero_copy_only=False)))
         elif pa.types.is_large_list(column.type):
             starts, values = lists(column)
@@ -131,21 +131,28 @@ def encode(table: pa.Table, *, row_bytes: int | None = None) -> Encoded:
 
 
 def column_digests(buffer: pa.Buffer) -> dict[str, str]:
-    """XXH3-128 of the bytes that each top-level column occupies in a parquet file."""
+    """XXH3-128 of the type of each top-level column and of the bytes that it occupies in a parquet file."""
     view = memoryview(buffer)
     metadata = pq.ParquetFile(pa.BufferReader(buffer)).metadata
-    states: dict[str, xxhash.xxh3_128] = {}
+    schema = metadata.schema.to_arrow_schema()
+    # Equal bytes may stand for columns of two types, nulls for one. A name may hold dots, as paths in parquet do.
+    states = {field.name: xxhash.xxh3_128(str(field.type)) for field in schema}
+    owners = [field.name for field in schema for _ in range(_leaves(field.type))]
     for group in range(metadata.num_row_groups):
-        for index in range(metadata.num_columns):
+        for index, name in enumerate(owners):
             column = metadata.row_group(group).column(index)
             start = column.data_page_offset
             if column.dictionary_page_offset is not None:
                 start = min(start, column.dictionary_page_offset)
-            state = states.setdefault(column.path_in_schema.split(".")[0], xxhash.xxh3_128())
-            state.update(view[start : start + column.total_compressed_size])
-    for name in metadata.schema.to_arrow_schema().names:
-        states.setdefault(name, xxhash.xxh3_128())
+            states[name].update(view[start : start + column.total_compressed_size])
     return {name: state.hexdigest() for name, state in sorted(states.items())}
+
+
+def _leaves(kind: pa.DataType) -> int:
+    """Columns of a parquet file that a column of this type takes."""
+    if pa.types.is_dictionary(kind):
+        return 1
+    return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
 
 
 def _as_uint64(numbers: np.ndarray) -> np.ndarray:

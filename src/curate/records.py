@@ -316,33 +316,40 @@ def _rejects(name: str, rejects: list[Reject]) -> pa.Table:
     return pa.table([pa.array(origins, pa.string()), reasons, raw], schema=REJECTS)
 
 
+_BOM = b"\xef\xbb\xbf"
+
+
 def _lines(part: Slice) -> tuple[Iterator[bytes], int, str]:
     """The lines a slice owns, the line ends before them, and why none of them can be good."""
     form = streams.compression(part.name)
     if form:
-        source = streams.pieces(part.uri, form)
-        head = next(source, b"")
-        return _chain(head.removeprefix(_BOM), source), 0, _foreign(head)
+        return _without_bom(streams.pieces(part.uri, form)), 0, _foreign(_head(part.uri, form))
+    foreign = _foreign(store.read(part.uri, length=4))
+    if part.start == 0:
+        return _without_bom(_plain(part.uri, 0, part.stop)), 0, foreign
     with store.open_input(part.uri) as file:
-        head = file.read(4)
         start = streams.line_start(file, part.start, part.stop)
-    return _plain(part, start), part.first_record + (start != part.start), _foreign(head)
+    return _plain(part.uri, start, part.stop), part.first_record + (start != part.start), foreign
 
 
-_BOM = b"\xef\xbb\xbf"
+def _plain(uri: str, start: int, stop: int) -> Iterator[bytes]:
+    with store.open_input(uri) as file:
+        yield from streams.lines_from(file, start, stop)
 
 
-def _plain(part: Slice, start: int) -> Iterator[bytes]:
-    with store.open_input(part.uri) as file:
-        source = streams.lines_from(file, start, part.stop)
-        head = next(source, b"")
-        yield from _chain(head.removeprefix(_BOM) if start == 0 else head, source)
+def _head(uri: str, form: str) -> bytes:
+    """Some first bytes of what a compressed file holds."""
+    try:
+        return next(streams.pieces(uri, form), b"")
+    except streams.Damaged:
+        return b""
 
 
-def _chain(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+def _without_bom(source: Iterator[bytes]) -> Iterator[bytes]:
+    head = next(source, b"").removeprefix(_BOM)
     if head:
         yield head
-    yield from rest
+    yield from source
 
 
 def _foreign(head: bytes) -> str:

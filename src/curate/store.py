@@ -8,11 +8,14 @@ So a file that exists is finished, which is what resuming relies on.
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import has_magic
 from typing import IO, Any
 
 from curate.errors import BusyError, StoreError
@@ -109,16 +112,12 @@ def _writing_local(path: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _writing_remote(uri: str) -> Iterator[IO[bytes]]:
-    # Object stores show an upload when it is closed; one that failed is thrown away instead.
+    # Sent when all of it is there: what becomes of a file that is not written to its end differs from store to store.
     fs, path = _remote(uri)
-    file = fs.open(path, "wb")
-    try:
+    with tempfile.NamedTemporaryFile() as file:
         yield file
-    except BaseException:
-        with contextlib.suppress(AttributeError, NotImplementedError):
-            file.discard()
-        raise
-    file.close()
+        file.flush()
+        fs.put_file(file.name, path)
 
 
 def adopt(source: str, target: str) -> None:
@@ -129,10 +128,10 @@ def adopt(source: str, target: str) -> None:
         return
     path = _path(target)
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{secrets.token_hex(6)}{_TEMPORARY}")
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         os.link(_path(source), temporary)
-    except OSError:  # another device, or a file system without links
+    except OSError:  # another device, or a file system without links; `put` says what else may be wrong
         put(target, read(source))
         return
     os.replace(temporary, path)
@@ -150,20 +149,29 @@ def exists(uri: str) -> bool:
 
 def size(uri: str) -> int:
     """Bytes of a file."""
-    if is_local(uri):
-        return os.stat(_path(uri)).st_size
-    fs, path = _remote(uri)
-    return int(fs.size(path))
+    try:
+        if is_local(uri):
+            return os.stat(_path(uri)).st_size
+        fs, path = _remote(uri)
+        return int(fs.size(path))
+    except OSError as error:
+        raise StoreError(f"cannot read {uri}: {_reason(error)}") from error
 
 
 def listing(folder: str) -> dict[str, int]:
-    """Names directly below a folder with their sizes (folders count 0); empty when the folder is missing."""
+    """Names directly below a folder with their sizes (folders count 0); empty when there is no such folder."""
     if is_local(folder):
+        sizes = {}
         try:
             with os.scandir(_path(folder)) as entries:
-                return {e.name: 0 if e.is_dir() else e.stat().st_size for e in entries}
-        except FileNotFoundError:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):  # gone since, or a link to nothing
+                        sizes[entry.name] = 0 if entry.is_dir() else entry.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
             return {}
+        except OSError as error:
+            raise StoreError(f"cannot list {folder}: {_reason(error)}") from error
+        return sizes
     fs, path = _remote(folder)
     try:
         found = fs.ls(path, detail=True)
@@ -173,15 +181,22 @@ def listing(folder: str) -> dict[str, int]:
 
 
 def glob(root: str, pattern: str) -> list[Entry]:
-    """Files below `root` that match, sorted by name; `**` crosses folders."""
+    """Files below `root` that match, sorted by name; `**` crosses folders. What begins with a dot is passed over."""
     import fsspec
+    from fsspec.utils import glob_translate
 
     fs, base = (fsspec.filesystem("file"), _path(root)) if is_local(root) else _remote(root)
     base = base.rstrip("/")
-    found = fs.glob(f"{base}/{pattern}" if base else pattern, detail=True)
+    if has_magic(base):  # the folder's own name is no pattern
+        matches = re.compile(glob_translate(pattern)).match
+        found = {path: info for path, info in fs.find(base, detail=True).items() if matches(path[len(base) + 1 :])}
+    else:
+        found = fs.glob(f"{base}/{pattern}" if base else pattern, detail=True)
     entries = []
+    wants_hidden = pattern.startswith(".") or "/." in pattern
     for path, info in found.items():
-        if basename(path).startswith("."):
+        name = path[len(base) :].lstrip("/") if path.startswith(base) else path
+        if basename(path).startswith(".") or ("/." in f"/{name}" and not wants_hidden):
             continue
         if info.get("islink"):  # listed as it is, not as what it points to
             try:
@@ -192,7 +207,6 @@ def glob(root: str, pattern: str) -> list[Entry]:
                 ) from error
         if info.get("type") == "file":
             token = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
-            name = path[len(base) :].lstrip("/") if path.startswith(base) else path
             entries.append(Entry(name, int(info.get("size") or 0), str(token)))
     return sorted(entries, key=lambda entry: entry.name)
 
@@ -273,7 +287,10 @@ def _path(uri: str) -> str:
 def _remote(uri: str) -> tuple[Any, str]:
     import fsspec
 
-    fs, path = fsspec.core.url_to_fs(uri)
+    try:
+        fs, path = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:  # an unknown scheme, or its package is missing
+        raise StoreError(f"cannot open {uri}: {error}") from error
     return fs, str(path)
 
 

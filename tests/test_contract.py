@@ -1,0 +1,224 @@
+"""What every stage owes the runner, tried on all of them. A new stage gets these tests by being in STAGES."""
+
+import dataclasses
+import hashlib
+import json
+import pickle
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate import exchange, store, unit
+from curate.arrow import binary
+from curate.execute import serial
+from curate.kernels.hash import xxh3_128
+from curate.stage import Evidence, Stage, Verdict
+from curate.stages import STAGES
+from curate.stages.exact import Exact
+from curate.stages.heuristics import Heuristics
+from curate.stages.mix import Mix
+from curate.stages.pack import Pack
+from curate.stages.select import Select
+from curate.stages.tokenize import Tokenize
+
+GOLDEN = Path(__file__).parent / "golden" / "stages.json"
+TEXTS = [
+    "The cat and the dog sat by the river, and that was all there was to it.",
+    "one two three",
+    "",
+    "ünïcödé wörds – and 漢字 too … with - bullets",
+    "a <|endoftext|> b",
+    "x " * 300,
+]
+
+
+@cache
+def tokenizer_file() -> str:
+    """A word tokenizer with specials, in a file of its own."""
+    import tempfile
+
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = sorted({word for text in TEXTS for word in text.split()})
+    vocabulary = {"<|endoftext|>": 0, "<|pad|>": 1, "[UNK]": 2, **{word: i + 3 for i, word in enumerate(words)}}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|pad|>"])
+    path = Path(tempfile.mkdtemp()) / "tokenizer.json"
+    tokenizer.save(str(path))
+    return str(path)
+
+
+@cache
+def examples() -> dict[str, Stage]:
+    """One instance of every stage, with parameters that matter."""
+    tokenize = Tokenize(tokenizer=tokenizer_file())
+    lineage = {"ids": {"stage": tokenize.identity(), "assets": {"tokenizer": "0"}}}
+    made: list[Stage] = [
+        Heuristics(),
+        Exact(among="source != 'license'"),
+        Select(keep={"first_copy": "not duplicate", "long": "words >= 3"}, rules=("gopher_quality",)),
+        tokenize,
+        Mix(weights={"docs": 1.0, "code": 2.0}, max_epochs=60.0, tokens=3000, validation=0.1),
+        Pack(window=16, shard_tokens=64).bind(lineage),
+    ]
+    return {stage.kind: stage for stage in made}
+
+
+@cache
+def documents(rows: int) -> pa.Table:
+    """Documents with repeats over three sources, and every column that some stage reads."""
+    texts = pa.array([TEXTS[i % len(TEXTS)] + ("" if i % 4 else f" {i // 9}") for i in range(rows)], pa.large_string())
+    ids = np.empty((rows, 16), np.uint8)
+    from curate.arrow import utf8
+
+    xxh3_128(*utf8(texts), ids)
+    table = pa.table(
+        {
+            "id": binary(ids),
+            "text": texts,
+            "source": pa.array([("docs", "code", "license")[i % 3] for i in range(rows)]).dictionary_encode(),
+            "origin": pa.array([f"raw/a.jsonl:{i + 1}" for i in range(rows)]),
+            "bytes": pa.array([len(text.as_py().encode()) for text in texts], pa.int64()),
+        }
+    )
+    for kind in ("heuristics", "exact", "tokenize", "mix"):
+        (made,) = drive(examples()[kind], [table])
+        for name in made.column_names:
+            table = table.append_column(name, made[name])
+    return table
+
+
+def drive(stage: Stage, shards: list[pa.Table]) -> list[pa.Table]:
+    """What `apply` gives for each shard, after scan and judge over all of them, with nothing but what it asked for."""
+    verdicts = [Verdict() for _ in shards]
+    if stage.scans:
+        folder = f"memory://contract/{next(_numbers)}"
+        files = []
+        for index, shard in enumerate(shards):
+            seen = stage.scan(shard.select(list(stage.reads)))
+            if "row" not in seen.column_names:
+                seen = seen.append_column("row", pa.array(np.arange(shard.num_rows, dtype=np.uint32)))
+            uri = store.join(folder, f"{index}.cut")
+            store.put(uri, exchange.cut(seen, exchange.leading(seen["key"].to_numpy(), 8), 8))
+            files.append(uri)
+        rows = sum(int(exchange.index(uri).rows.sum()) for uri in files)
+        evidence = Evidence(tuple(files), 8, rows, store.join(folder, "verdict"))
+        whole = stage.judge(evidence, serial)
+        verdicts = [unit.load_verdict(store.join(folder, "verdict"), i)._replace(whole=whole) for i in range(len(shards))]
+    return [
+        stage.apply(shard.select(list(stage.applies_to)), verdict)
+        for shard, verdict in zip(shards, verdicts, strict=True)
+    ]
+
+
+_numbers = iter(range(10**9))
+
+
+def content(stage: Stage, tables: list[pa.Table]) -> list[dict[str, Any]]:
+    """All rows in order; what a shuffle sends is in the order of where it goes."""
+    rows = [row for table in tables for row in table.to_pylist()]
+    return sorted(rows, key=lambda row: (row["part"], row["position"])) if stage.gathers == "parts" else rows
+
+
+def cut(table: pa.Table, borders: list[int]) -> list[pa.Table]:
+    edges = [0, *sorted(borders), table.num_rows]
+    return [table.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+@pytest.fixture(params=[stage.kind for stage in STAGES])
+def stage(request: pytest.FixtureRequest) -> Stage:
+    return examples()[request.param]
+
+
+def test_every_stage_has_an_example() -> None:
+    assert set(examples()) == {stage.kind for stage in STAGES}
+
+
+def test_rows_are_aligned(stage: Stage) -> None:
+    shards = cut(documents(50), [20])
+    for shard, made in zip(shards, drive(stage, shards), strict=True):
+        if stage.gathers == "parts":
+            assert "part" in made.column_names
+        else:
+            assert tuple(made.column_names) == stage.adds
+            assert made.num_rows == shard.num_rows
+
+
+def test_same_again(stage: Stage) -> None:
+    table = documents(50)
+    assert content(stage, drive(stage, [table])) == content(stage, drive(stage, [table]))
+
+
+@settings(max_examples=15)
+@given(borders=st.lists(st.integers(0, 50), max_size=5))
+@pytest.mark.parametrize("kind", [stage.kind for stage in STAGES])
+def test_cuts_do_not_matter(kind: str, borders: list[int]) -> None:
+    stage, table = examples()[kind], documents(50)
+    assert content(stage, drive(stage, cut(table, borders))) == content(stage, drive(stage, [table]))
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_tiny_shards(stage: Stage, rows: int) -> None:
+    table = documents(50)
+    alone = drive(stage, [table.slice(0, rows), table.slice(rows)])
+    assert content(stage, alone) == content(stage, drive(stage, [table]))
+
+
+def test_chunked_columns(stage: Stage) -> None:
+    table = documents(50)
+    chunked = pa.concat_tables([table.slice(0, 7), table.slice(7, 20), table.slice(27)])
+    assert content(stage, drive(stage, [chunked])) == content(stage, drive(stage, [table]))
+
+
+def test_it_travels(stage: Stage) -> None:
+    assert pickle.loads(pickle.dumps(stage)) == stage
+    assert cloudpickle.loads(cloudpickle.dumps(stage)) == stage
+
+
+OTHER: dict[str, Any] = {
+    "among": "source = 'docs'",
+    "keep": {"first_copy": "duplicate"},
+    "rules": (),
+    "carry": ("words",),
+    "engine": "fastokens",
+    "end": "<|pad|>",
+    "weights": {"docs": 1.0},
+    "temperature": 3.0,
+    "tokens": 2999,
+    "max_epochs": 3.0,
+    "validation": 0.2,
+    "cluster": "origin",
+    "seed": 1,
+    "window": 8,
+    "packing": "best_fit",
+    "formats": ("parquet",),
+    "shard_tokens": 128,
+    "tail": "pad",
+}
+
+
+def test_identity_is_the_parameters(stage: Stage) -> None:
+    assert stage.identity() == dataclasses.replace(stage).identity() or stage.kind == "pack"
+    for field in dataclasses.fields(stage):
+        if field.name in stage.asset_fields or not field.init:
+            continue
+        changes: dict[str, Any] = {field.name: OTHER[field.name]}
+        if field.name == "temperature":
+            changes["weights"] = None
+        assert dataclasses.replace(stage, **changes).identity() != stage.identity(), field.name
+
+
+def test_output_does_not_change_unnoticed(stage: Stage) -> None:
+    """The output of each (kind, version) on fixed documents. When it is meant to change, raise `version`."""
+    rows = content(stage, drive(stage, cut(documents(50), [13, 30])))
+    said = json.dumps(rows, sort_keys=True, default=lambda value: value.hex()).encode()
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    assert golden[f"{stage.kind} {stage.version}"] == hashlib.sha256(said).hexdigest()
