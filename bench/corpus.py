@@ -22,15 +22,34 @@ REMEMBERED = 2_000  # earlier documents that a copy is drawn from: copies lie th
 # exp of a normal variable: half of the documents are below 1.6 kB, the mean is 3 kB, as in English web pages after
 # extraction (FineWeb's 10-billion-token sample has 14.9 million documents, near 690 tokens or 3 kB each).
 MEDIAN, SPREAD, SHORTEST, LONGEST = 1_600, 1.12, 200, 100_000
-_PIECE = re.compile(rb"[.!?]\s+|\n\s*")
+_PARAGRAPH = re.compile(r"\n\s*\n")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+_PLAIN = re.compile(r"[A-Z\"'(][^`=<>{}\[\]|\\@#*_~^$%+/:]{30,400}[.!?]")
 
 
-class Prose:
-    """All text of some sources as one string of bytes, and where its pieces (sentences or lines) begin."""
+class Pieces:
+    """Pieces of text as one string of bytes, each ending in white space, and where each begins."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        self.data = "\n".join(texts).encode()
-        self.starts = [0, *(found.end() for found in _PIECE.finditer(self.data))]
+    def __init__(self, pieces: Iterable[str]) -> None:
+        ends = [piece.encode() for piece in pieces]
+        self.data = b"".join(ends)
+        self.starts = [0, *itertools.accumulate(map(len, ends))]
+
+
+def sentences(texts: Iterable[str]) -> Pieces:
+    """English sentences, each once: without code and markup, since rules of quality describe prose."""
+    found: dict[str, None] = {}
+    for text in texts:
+        for paragraph in _PARAGRAPH.split(text):
+            for sentence in _SENTENCE.split(" ".join(paragraph.split())):
+                if _PLAIN.fullmatch(sentence):
+                    found[sentence] = None
+    return Pieces(f"{sentence} " for sentence in found)
+
+
+def lines(texts: Iterable[str]) -> Pieces:
+    """All lines, as they are."""
+    return Pieces(line for text in texts for line in f"{text}\n".splitlines(keepends=True))
 
 
 def demo_texts(folder: str, *, megabytes: int) -> dict[str, list[str]]:
@@ -52,7 +71,7 @@ def demo_texts(folder: str, *, megabytes: int) -> dict[str, list[str]]:
     return texts
 
 
-def documents(prose: Prose, *, megabytes: float, seed: int) -> Iterator[bytes]:
+def documents(pieces: Pieces, *, megabytes: float, seed: int) -> Iterator[bytes]:
     """Documents of UTF-8 until `megabytes` (10^6 bytes) are reached, `COPIES` of them exact copies."""
     draw = np.random.default_rng(seed)
     earlier: list[bytes] = []
@@ -64,7 +83,7 @@ def documents(prose: Prose, *, megabytes: float, seed: int) -> Iterator[bytes]:
             if copy and len(earlier) == REMEMBERED:
                 document = earlier[place]
             else:
-                document = _shuffled(prose, length, draw)
+                document = _shuffled(pieces, length, draw)
                 if len(earlier) < REMEMBERED:
                     earlier.append(document)
                 else:
@@ -75,19 +94,19 @@ def documents(prose: Prose, *, megabytes: float, seed: int) -> Iterator[bytes]:
                 return
 
 
-def _shuffled(prose: Prose, length: int, draw: np.random.Generator) -> bytes:
-    """Runs of neighbouring pieces from random places, about `length` bytes."""
+def _shuffled(pieces: Pieces, length: int, draw: np.random.Generator) -> bytes:
+    """Paragraphs, each a run of neighbouring pieces from a random place; about `length` bytes."""
     parts, size = [], 0
     count = length // 200 + 8
-    places = draw.integers(0, len(prose.starts) - 16, count).tolist()
+    places = draw.integers(0, len(pieces.starts) - 16, count).tolist()
     runs = draw.integers(2, 12, count).tolist()
     for place, run in zip(places, runs, strict=True):
-        part = prose.data[prose.starts[place] : prose.starts[place + run]]
+        part = pieces.data[pieces.starts[place] : pieces.starts[place + run]].rstrip()
         parts.append(part)
         size += len(part)
         if size >= length:
             break
-    return b"".join(parts)
+    return b"\n".join(parts)
 
 
 def write_parquet(path: Path, texts: Iterable[bytes], *, columns: dict[str, Any] | None = None) -> None:

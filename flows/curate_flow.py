@@ -92,8 +92,8 @@ def single(work: Callable[[Any], Any], job: Any, runner: Any) -> Any:
 def lost(future: Any) -> bool:
     """True if the future's worker died. Waits for its end."""
     died: tuple[type[BaseException], ...] = (BrokenProcessPool,)
-    if "ray" in sys.modules:
-        died += (sys.modules["ray"].exceptions.RayError,)
+    if ray := sys.modules.get("ray"):
+        died += (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
     try:
         future.result(raise_on_failure=False)
     except died:
@@ -117,8 +117,10 @@ def task_runner(kind: str, workers: int) -> Iterator[Any]:
             with ProcessPoolTaskRunner(max_workers=workers) as runner:
                 yield runner
             return
+        import ray
         from prefect_ray import RayTaskRunner
 
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         settings: dict[str, Any] = {"runtime_env": {"env_vars": ONE_THREAD}, "logging_level": "WARNING"}
         address = os.environ.get("RAY_ADDRESS")
         if not address:
@@ -138,7 +140,8 @@ class Progress:
     def __call__(self, event: Event) -> None:
         if event.what == "cached":
             self.left[event.stage], self.rows[event.stage] = event.units - event.cached, (0, 0)
-            self.log.info("%s: %d units, %d of them done before", event.stage, event.units, event.cached)
+            known = f", {event.cached} done before" if event.cached else ""
+            self.log.info("%s: %d units%s", event.stage, event.units, known)
         elif event.what == "unit" and event.receipt is not None:
             rows_in, rows_out = self.rows[event.stage]
             self.rows[event.stage] = rows_in + event.receipt.rows_in, rows_out + event.receipt.rows_out
@@ -227,6 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runner", choices=["processes", "ray"], default="processes")
     given = parser.parse_args(arguments)
     try:
+        load(given.recipe)  # a mistake in it is told before Prefect's server is started
         rejected = curate(given.recipe, given.out, given.workers, given.limit, given.runner)
     except CurateError as error:
         print(f"curate: {error}", file=sys.stderr)

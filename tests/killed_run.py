@@ -27,7 +27,7 @@ def main(recipe_file: str, out: str, when: str) -> None:
 
     def counted(source: str, target: str) -> None:
         nonlocal seen
-        hit = kind == "after" or name in str(target)
+        hit = kind == "after" or (kind == "before" and name in str(target))
         seen += hit
         if kind == "before" and hit and seen == count:
             die()

@@ -5,9 +5,9 @@ import json
 import os
 import unicodedata
 from dataclasses import replace
+from itertools import pairwise
 from unittest import mock
 
-import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,8 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import hostile_text
 
-from curate import jsonl, raw, records, store, streams
-from curate.errors import DataError, RecipeError, StoreError
+from curate import raw, records, store, streams
+from curate.errors import RecipeError, StoreError
 from curate.jsonl import Parser
 from curate.stages.ingest import Field, Ingest, Input, Normalize
 
@@ -154,8 +154,9 @@ def test_carried_columns_have_one_type_everywhere(tmp_path):
 
 def test_a_column_without_a_type_keeps_later_values_as_json(tmp_path):
     with mock.patch("curate.columns.SAMPLE", 64 << 10):
-        rows = [{"text": "x" * 1000, "later": None} for _ in range(100)] + [{"text": "t", "later": v} for v in (1, "a", {"k": [1]})]
-        (tmp_path / "a.jsonl").write_bytes(lines(*rows))
+        rows = [{"text": "x" * 1000, "later": None} for _ in range(100)]
+        late = [{"text": "t", "later": value} for value in (1, "a", {"k": [1]})]
+        (tmp_path / "a.jsonl").write_bytes(lines(*rows, *late))
         documents, rejects, _ = everything(tmp_path)
     assert rejects.num_rows == 0
     assert documents["later"].to_pylist()[-4:] == [None, "1", "a", '{"k":[1]}']
@@ -363,7 +364,7 @@ def test_rows_of_parquet_that_are_no_documents(tmp_path):
 
 def test_long_lines_are_read_and_longer_ones_are_passed_over(tmp_path):
     long = b"a" * 9_000_000
-    rows = [b'{"text": "1"}', b'{"text": "%s"}' % long, b'{"text": "3"}', b'{"text": "%s"}' % (long * 3), b'{"text": "5"}']
+    rows = [b'{"text": "%s"}' % text for text in (b"1", long, b"3", long * 3, b"5")]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(rows))
     (tmp_path / "b.jsonl.zst").write_bytes(zstandard.compress(b"\n".join(rows)))
     for name in ["a.jsonl", "b.jsonl.zst"]:
@@ -385,7 +386,8 @@ def test_a_slice_that_lies_inside_one_line_owns_nothing(tmp_path):
 def test_unreadable_files_are_named(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(lines({"text": "a"}))
     ingest = Ingest(inputs=(an_input("*"),))
-    described = raw.describe(found := raw.find(str(tmp_path), ingest.inputs), [raw.survey(c) for c in raw.chunks(found, count=False)])
+    found = raw.find(str(tmp_path), ingest.inputs)
+    described = raw.describe(found, [raw.survey(chunk) for chunk in raw.chunks(found, count=False)])
     (tmp_path / "a.jsonl").unlink()
     (unit,) = raw.units(described, ingest)
     with pytest.raises(StoreError, match=r"a\.jsonl"):
@@ -395,22 +397,36 @@ def test_unreadable_files_are_named(tmp_path):
 # --- neither depends on neighbours -----------------------------------------------------------------------------------
 
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**65), 2**65), st.floats(allow_nan=True), st.sampled_from(["", "a", "1", "\ud83d\ude00é"])
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**65), 2**65),
+    st.floats(allow_nan=True),
+    st.sampled_from(["", "a", "1", "\ud83d\ude00é"]),
 )
-values = st.one_of(scalars, scalars, st.lists(scalars, max_size=2), st.dictionaries(st.sampled_from(["a", "b"]), scalars, max_size=2))
+values = st.one_of(
+    scalars, scalars, st.lists(scalars, max_size=2), st.dictionaries(st.sampled_from(["a", "b"]), scalars, max_size=2)
+)
 plain = st.fixed_dictionaries(
     {"text": st.sampled_from(["one", "two\r\n", "dr\u00e9i"])},
-    optional={"id": st.integers(0, 9), "n": st.integers(-5, 5), "x": st.floats(-5, 5), "tags": st.lists(st.just("a"), max_size=2)},
+    optional={
+        "id": st.integers(0, 9),
+        "n": st.integers(-5, 5),
+        "x": st.floats(-5, 5),
+        "tags": st.lists(st.just("a"), max_size=2),
+    },
 )
 wild = st.fixed_dictionaries(
-    {}, optional={"text": values, "id": values, "n": values, "x": values, "tags": values, "void": values, "other": values}
+    {},
+    optional={"text": values, "id": values, "n": values, "x": values, "tags": values, "void": values, "other": values},
 )
 dumped = st.one_of(plain, plain, wild).map(lambda record: json.dumps(record).encode(errors="surrogatepass"))
-twice = st.tuples(dumped, dumped).map(lambda two: two[0][:-1] + b", " + two[1][1:] if len(two[0]) > 2 < len(two[1]) else two[0])
+twice = st.tuples(dumped, dumped).map(
+    lambda two: two[0][:-1] + b", " + two[1][1:] if len(two[0]) > 2 < len(two[1]) else two[0]
+)
 line = st.one_of(
     dumped, dumped, dumped, twice,
     st.sampled_from([each for each, _ in BAD + GOOD if len(each) < 1000]),
-    st.tuples(dumped, st.sampled_from([b" ", b"\r", b"\0", b"}", b"null", b" {}", b"\xff", b"\\"])).map(lambda p: p[0] + p[1]),
+    st.tuples(dumped, st.sampled_from([b" ", b"\r", b"\0", b"}", b"null", b" {}", b"\xff", b"\\"])).map(b"".join),
     st.binary(max_size=6).filter(lambda b: b"\n" not in b),
 )  # fmt: skip
 
@@ -474,7 +490,7 @@ def test_slices_cut_anywhere_give_the_same_as_one_read(rows, ended, cuts, bom):
         return list(map(repr, batch.documents.to_pylist())), batch.rejects.to_pylist()
 
     borders = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
-    parts = [read(start, stop) for start, stop in zip(borders, borders[1:], strict=False)]
+    parts = [read(start, stop) for start, stop in pairwise(borders)]
     assert read(0, len(data)) == ([x for good, _ in parts for x in good], [x for _, bad in parts for x in bad])
 
 
@@ -491,7 +507,6 @@ def test_blocks_are_the_lines_they_were_cut_from(rows, size, most):
         for i, row in enumerate(inside):
             seen[block.first - 5 + i] = row
     kept = {i: row for i, row in enumerate(rows) if row}
-    assert {i: row for i, row in seen.items() if row} == {i: row[:1000] if i in seen else row for i, row in kept.items()} or most < 40
     for i, row in seen.items():
         assert kept.get(i, b"").startswith(row)
         assert row == kept.get(i, b"") or len(kept[i]) > most
@@ -584,9 +599,3 @@ def test_identity_holds_every_parameter():
     base = Ingest(inputs=(an_input("a"),))
     others = [replace(base, shard_bytes=5), replace(base, limit=5), Ingest(inputs=(an_input("a", source=Field("s")),))]
     assert len({repr(each.identity()) for each in [base, *others]}) == 4
-
-
-def test_no_exception_class_of_ours_is_swallowed():
-    assert not issubclass(streams.Damaged, (DataError, OSError))
-    assert jsonl.RAW == 1000
-    assert np.dtype(np.int64).itemsize == 8

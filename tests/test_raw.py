@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate import files, raw, store
-from curate.columns import carried, field_of, kind, widen
+from curate.columns import field_of, kind, renamed, widen
 from curate.errors import DataError, RecipeError, StoreError
 from curate.groups import neighbours
 from curate.kernels.forms import settled, settled_code_points
@@ -57,7 +57,15 @@ def described(root, *inputs, count=False):
 
 @pytest.fixture
 def tree(tmp_path):
-    for name in ["b.jsonl", "a.jsonl.zst", "sub/c.parquet", "sub/deep/d.txt", "sub/x.png", "odd[1].jsonl", ".hidden.jsonl"]:
+    for name in [
+        "b.jsonl",
+        "a.jsonl.zst",
+        "sub/c.parquet",
+        "sub/deep/d.txt",
+        "sub/x.png",
+        "odd[1].jsonl",
+        ".hidden.jsonl",
+    ]:
         put(tmp_path, name, b"")
     return tmp_path
 
@@ -205,7 +213,11 @@ def test_types_come_from_footers_and_from_values(tmp_path):
         {"text": "b", "n": 2.5, "date": None, "tags": ["x"], "meta": {"b": {"c": "d"}}, "big": 2**63},
     ]
     put(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
-    put(tmp_path, "b.parquet", pa.table({"text": ["a"], "n": pa.array([1], pa.int32()), "at": pa.array([0], pa.timestamp("ms"))}))
+    put(
+        tmp_path,
+        "b.parquet",
+        pa.table({"text": ["a"], "n": pa.array([1], pa.int32()), "at": pa.array([0], pa.timestamp("ms"))}),
+    )
     assert schema(tmp_path, an_input("*")) == {
         "n": "double",
         "date": "string",
@@ -223,8 +235,24 @@ def test_consumed_fields_are_not_carried_and_reserved_names_step_aside(tmp_path)
     one = an_input("a.jsonl", text="body")
     assert list(schema(tmp_path, one)) == ["in_text", "in_bytes", "in_source", "in_in_id"]
     assert "in_source" not in schema(tmp_path, replace(one, source=Field("source")))
-    for name in ["text", "in_text", "in_in_text", "in_foo", "foo"]:
-        assert field_of(carried(name)) == name
+    found = raw.schema(described(tmp_path, one), (one,), {"rule", "bytes"})
+    assert {field_of(column): column.name for column in found} == {
+        "text": "in_text",
+        "bytes": "in_bytes",
+        "source": "in_source",
+        "in_id": "in_in_id",
+    }
+
+
+def test_names_that_are_taken_step_aside_and_no_two_meet(tmp_path):
+    fields = ["words", "in_words", "in_in_words", "in_foo", "foo", "copies"]
+    put(tmp_path, "a.jsonl", json.dumps({"foo": 1, "text": "t"} | dict.fromkeys(fields, 1)))
+    found = raw.schema(described(tmp_path, an_input("a.jsonl")), (an_input("a.jsonl"),), {"words"})
+    names = {field_of(column): column.name for column in found}
+    assert names == {name: f"in_{name}" if "words" in name else name for name in fields}
+    assert len(set(names.values())) == len(fields)
+    assert renamed(found) == {name: f"in_{name}" for name in fields if "words" in name}
+    assert found.metadata == {b"text": b"1"}
 
 
 @pytest.mark.parametrize(
@@ -276,14 +304,20 @@ def test_what_cannot_be_read_at_all_stops_before_work(tmp_path, name, data, more
 
 def test_text_may_be_stored_in_any_layout(tmp_path):
     for index, layout in enumerate([pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())]):
-        put(tmp_path, f"{index}.parquet", pa.table({"text": pa.array(["a"]).cast(layout), "x": pa.array(["b"]).cast(layout)}))
+        put(
+            tmp_path,
+            f"{index}.parquet",
+            pa.table({"text": pa.array(["a"]).cast(layout), "x": pa.array(["b"]).cast(layout)}),
+        )
     assert schema(tmp_path, an_input("*")) == {"x": "string"}
 
 
 KINDS = [pa.null(), pa.bool_(), pa.int64(), pa.int32(), pa.uint8(), pa.float32(), pa.float64(), pa.string()]
 kinds = st.recursive(
     st.sampled_from(KINDS),
-    lambda inner: st.one_of(inner.map(pa.list_), st.dictionaries(st.sampled_from("abc"), inner).map(lambda d: pa.struct(d.items()))),
+    lambda inner: st.one_of(
+        inner.map(pa.list_), st.dictionaries(st.sampled_from("abc"), inner).map(lambda d: pa.struct(d.items()))
+    ),
     max_leaves=4,
 )
 
@@ -403,7 +437,9 @@ def test_all_of_it_works_in_memory():
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFKC"])
-@given(texts=st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=6), max_size=6), part=st.integers(0, 3))
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=6), max_size=6), part=st.integers(0, 3)
+)
 def test_texts_that_pass_the_quick_check_are_normalised(form, texts, part):
     import pyarrow.compute as pc
 
@@ -412,7 +448,9 @@ def test_texts_that_pass_the_quick_check_are_normalised(form, texts, part):
     rows = pa.array([*texts, "e\u0301", "\u1100\u1161", "中文，ok", "x\u09be"], pa.large_string()).slice(part)
     fine = np.empty(len(rows), np.bool_)
     settled(*utf8(rows), settled_code_points(form), fine)
-    for text, mended, passed in zip(rows.to_pylist(), pc.utf8_normalize(rows, form=form).to_pylist(), fine, strict=True):
+    for text, mended, passed in zip(
+        rows.to_pylist(), pc.utf8_normalize(rows, form=form).to_pylist(), fine, strict=True
+    ):
         assert not passed or text == mended
         assert passed or not text.isascii()
 
@@ -422,6 +460,8 @@ def test_the_quick_check_knows_every_pair_that_joins():
 
     alone = settled_code_points("NFC")
     composed = [chr(code) for code in range(0x80, 0x20000) if unicodedata.decomposition(chr(code))[:1] not in ("", "<")]
-    for first, second in filter(lambda parts: len(parts) == 2, (unicodedata.normalize("NFD", each) for each in composed)):
+    for first, second in filter(
+        lambda parts: len(parts) == 2, (unicodedata.normalize("NFD", each) for each in composed)
+    ):
         assert not (alone[ord(first)] and alone[ord(second)])
     assert alone[[ord(each) for each in "a’—é中ф😀가，"]].all()

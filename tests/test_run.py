@@ -51,7 +51,7 @@ def big_files(folder: Path, count: int) -> None:
     for index in range(count):
         lines = (
             json.dumps({"text": f"the {index} and {row} words of a file that is large, with more to it " * 8})
-            for row in range(2500)
+            for row in range(2500 + index)  # of different lengths: equal work would be taken over
         )
         (folder / f"{index}.jsonl").write_text("\n".join(lines))
 

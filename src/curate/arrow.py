@@ -136,7 +136,7 @@ def column_digests(buffer: pa.Buffer) -> dict[str, str]:
     metadata = pq.ParquetFile(pa.BufferReader(buffer)).metadata
     schema = metadata.schema.to_arrow_schema()
     # Equal bytes may stand for columns of two types, nulls for one. A name may hold dots, as paths in parquet do.
-    states = {field.name: xxhash.xxh3_128(str(field.type)) for field in schema}
+    states = {field.name: xxhash.xxh3_128(str(field.type).encode()) for field in schema}
     owners = [field.name for field in schema for _ in range(_leaves(field.type))]
     for group in range(metadata.num_row_groups):
         for index, name in enumerate(owners):

@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     from curate import recipe, report
+    from curate.columns import renamed
     from curate.execute import pool
     from curate.outputs import outputs
     from curate.run import run
@@ -102,6 +103,7 @@ def _run(options: argparse.Namespace) -> int:
     with report.Report() as shown, pool(options.jobs) as workers:
         result = run(loaded, options.out, map=workers, limit=options.limit, report=shown)
     made = outputs(options.out)
+    _renamed(renamed(result.carried))
     _print(made, options, report.table)
     return _ended(result.rejected, store_join(options.out, made))
 
@@ -130,6 +132,7 @@ def _filter(options: argparse.Namespace) -> int:
             map=workers,
             report=shown,
         )
+    _renamed(done["carried_as"])
     stream = sys.stderr if options.target == "-" else sys.stdout
     if options.json:
         print(json.dumps(done, indent=1, ensure_ascii=False), file=stream)
@@ -208,6 +211,13 @@ def _print(made: dict[str, Any], options: argparse.Namespace, show: Callable[[di
         print(json.dumps(made, indent=1, ensure_ascii=False, default=str))
     else:
         show(made)
+
+
+def _renamed(names: dict[str, str]) -> None:
+    if names:
+        own, ours = ", ".join(f"'{name}'" for name in names), ", ".join(names.values())
+        word = "a column" if len(names) == 1 else "columns"
+        print(f"carried as {ours}: the input has {word} {own} and so have we", file=sys.stderr)
 
 
 def _ended(rejected: int, place: str | None) -> int:

@@ -6,7 +6,7 @@ is set aside when it is read. Within a file the commonest type wins; between fil
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from itertools import islice
@@ -26,15 +26,20 @@ SAMPLE = 4 << 20
 SAMPLES = 512 << 20
 """Bytes looked at per jsonl file, and in all; many files are each looked at for less, but never under 64 KiB."""
 
+UNREADABLE = (OSError, ValueError, pa.ArrowException)
+"""What Arrow raises for damaged parquet; names that are no UTF-8 are a ValueError."""
+
 ANY = {b"values": b"json"}
 """Metadata of a column whose type nobody knows: text, with other values kept as JSON text."""
 
 Fields = dict[str, pa.DataType]
 
 
-def schema(described: Sequence[Described], inputs: Sequence[Input]) -> pa.Schema:
-    """The carried columns over all files, named as in the documents.
+def schema(described: Sequence[Described], inputs: Sequence[Input], taken: Collection[str] = ()) -> pa.Schema:
+    """The carried columns over all files, named as in the documents, in the order in which files name them.
 
+    A field called like a promised column, or like one in `taken`, rides along as `in_NAME` and keeps its own name in
+    the column's metadata (`field_of`). The schema's metadata `text` is the number of columns before the text.
     DataError if a file lacks a named field, holds text of a wrong type, is no parquet file, or if two files give one
     column types that cannot both be kept; integers and floats become float64, and null gives way to anything.
     """
@@ -42,6 +47,7 @@ def schema(described: Sequence[Described], inputs: Sequence[Input]) -> pa.Schema
     share = max(64 << 10, min(SAMPLE, SAMPLES // max(1, sampled)))
     columns: dict[str, tuple[pa.DataType, str]] = {}
     seen: dict[int, set[str]] = {}
+    before: int | None = None
     for file in described:
         one = inputs[file.input]
         if file.format == "parquet":
@@ -54,20 +60,34 @@ def schema(described: Sequence[Described], inputs: Sequence[Input]) -> pa.Schema
             continue
         for field, kind in fields.items():
             if field not in one.consumed:
-                _merge(columns, carried(field), kind, file.name)
+                _merge(columns, field, kind, file.name)
+            elif field == one.text and before is None:
+                before = len(columns)
     for index, names in seen.items():
         _check_named(inputs[index], names)
-    return pa.schema([_settled(name, kind) for name, (kind, _) in columns.items()])
+    names = {*RESERVED, *taken}
+    settled = [_settled(field, carried(field, names), kind) for field, (kind, _) in columns.items()]
+    return pa.schema(settled, {"text": str(before or 0)})
 
 
-def carried(field: str) -> str:
-    """The name under which a field rides along: its own, or `in_NAME` where the documents have a column so named."""
-    return f"in_{field}" if _bare(field) in RESERVED else field
+def carried(field: str, taken: Collection[str]) -> str:
+    """The name under which a field rides along: its own, or `in_NAME` where that is taken."""
+    return f"in_{field}" if _bare(field) in taken else field
 
 
-def field_of(name: str) -> str:
+def field_of(column: pa.Field) -> str:
     """The field that a carried column comes from."""
-    return name[3:] if _bare(name) in RESERVED else name
+    return str((column.metadata or {}).get(b"field", column.name.encode()).decode())
+
+
+def renamed(schema: pa.Schema) -> dict[str, str]:
+    """Fields that ride along under another name, with that name."""
+    return {field_of(column): column.name for column in schema if field_of(column) != column.name}
+
+
+def untyped(column: pa.Field) -> bool:
+    """True for a carried column whose type nobody knows."""
+    return ANY.items() <= (column.metadata or {}).items()
 
 
 def _bare(name: str) -> str:
@@ -149,7 +169,7 @@ def widen(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
 
 def is_textual(kind: pa.DataType) -> bool:
     """Text in any of Arrow's layouts."""
-    return pa.types.is_string(_simple(kind))
+    return bool(pa.types.is_string(_simple(kind)))
 
 
 def _simple(kind: pa.DataType) -> pa.DataType:
@@ -188,9 +208,10 @@ def _merge(columns: dict[str, tuple[pa.DataType, str]], name: str, kind: pa.Data
     columns[name] = (wider, file if pa.types.is_null(before) else first)
 
 
-def _settled(name: str, kind: pa.DataType) -> pa.Field:
-    kind = _filled(kind)
-    return pa.field(name, pa.string(), metadata=ANY) if kind is None else pa.field(name, kind)
+def _settled(field: str, name: str, kind: pa.DataType) -> pa.Field:
+    filled = _filled(kind)
+    metadata = ({b"field": field.encode()} if name != field else {}) | (ANY if filled is None else {})
+    return pa.field(name, pa.string() if filled is None else filled, metadata=metadata or None)
 
 
 def _filled(kind: pa.DataType) -> pa.DataType | None:
@@ -235,7 +256,11 @@ def parquet(uri: str, name: str) -> Iterator[pq.ParquetFile]:
     with store.open_input(uri) as file:
         try:
             opened = pq.ParquetFile(file, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
+            groups = [opened.metadata.row_group(index).num_rows for index in range(opened.num_row_groups)]
+            if min(groups, default=0) < 0 or sum(groups) != opened.metadata.num_rows:
+                raise ValueError(f"its footer counts {opened.metadata.num_rows} rows, its row groups {groups[:9]}")
+            opened.schema_arrow  # noqa: B018  a damaged one shows here
+        except UNREADABLE as error:
             raise DataError(f"{name} cannot be read as parquet: {error}") from error
         yield opened
 

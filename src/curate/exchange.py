@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from curate import store
 from curate.arrow import row_hashes
+from curate.errors import DataError
 
 _TAIL = struct.Struct("<Q8s")
 _MAGIC = b"CURATE01"
@@ -54,12 +55,14 @@ class Index:
 
 
 def index(uri: str) -> Index:
-    """Read a file's segment table."""
+    """Read a file's segment table. DataError if it is no record file or was cut off."""
     size = store.size(uri)
-    segments, magic = _TAIL.unpack(store.read(uri, start=size - _TAIL.size))
-    if magic != _MAGIC:
-        raise ValueError(f"{uri} is no record file")
-    raw = store.read(uri, start=size - _TAIL.size - 24 * segments, length=24 * segments)
+    tail = store.read(uri, start=max(0, size - _TAIL.size))
+    segments, magic = _TAIL.unpack(tail) if len(tail) == _TAIL.size else (0, b"")
+    begin = size - _TAIL.size - 24 * segments
+    if magic != _MAGIC or begin < 0:
+        raise DataError(f"{uri} is no record file or is damaged; run `curate verify`, then `curate run` again")
+    raw = store.read(uri, start=begin, length=24 * segments)
     table = np.frombuffer(raw, np.uint64).reshape(3, segments)
     return Index(table[0], table[1], table[2])
 

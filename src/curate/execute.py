@@ -125,6 +125,6 @@ def _executor(workers: int) -> ProcessPoolExecutor:
 def _one_arrow_thread() -> None:
     import pyarrow as pa
 
-    if pa.cpu_count() != 1:
+    if (pa.cpu_count(), pa.io_thread_count()) != (1, 1):  # Arrow itself heeds OMP_NUM_THREADS for the first only
         pa.set_cpu_count(1)
         pa.set_io_thread_count(1)

@@ -1,9 +1,12 @@
 """Expressions over a document's columns: Polars SQL, parsed before work, evaluated on tables of numbers.
 
-A rule keeps a row where it is true. Where it is null, or a float column it names is NaN, nothing is known: the row
-fails with `NAME:unknown`, counted apart (`coalesce(x, 0) > 1` gives such rows a value).
+A rule keeps a row where it is true. Where it is null, or a number that it names or computes outside of CASE is NaN,
+nothing is known (Polars would call NaN larger than all numbers): the row fails with `NAME:unknown`, counted apart.
+`coalesce(x, 0) > 1` gives a null a value.
 """
 
+import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -15,6 +18,10 @@ import yaml
 from curate import store
 from curate.errors import RecipeError, nearest
 
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_MANY_ROWS = re.compile(r"\b(over|select|unnest)\b", re.IGNORECASE)
+_CLOCK = re.compile(r"\b(now\s*\(|current_(date|time)|localtime)", re.IGNORECASE)
+_TYPES = (pl.Null, pl.Int64, pl.Float64, pl.String, pl.Boolean, pl.Date, pl.List(pl.Int64))
 RULES = store.join(store.parent(store.absolute(__file__)), "rules")
 
 
@@ -30,10 +37,13 @@ def parse(expression: str) -> pl.Expr:
         raise RecipeError(f"cannot read the expression `{expression}`: {error}") from error
     if not names:
         raise RecipeError(f"the expression `{expression}` names no column")
-    if ".over(" in str(parsed) or _reduces(parsed, names):
+    bare = _QUOTED.sub("", expression)
+    if _MANY_ROWS.search(bare) or any(map(_reduces, _parts(parsed))):
         raise RecipeError(
             f"the expression `{expression}` looks at many rows at once; a rule sees one: let a stage make the column"
         )
+    if _CLOCK.search(bare):
+        raise RecipeError(f"the expression `{expression}` asks the clock; a rule gives the same every time")
     return parsed
 
 
@@ -50,12 +60,16 @@ def columns(expression: str) -> tuple[str, ...]:
 def evaluate(expression: str, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Per row: is it true, and is it unknown (null, or a NaN in a column it names). Both bool[n]."""
     parsed = parse(expression)
+    for name in roots(parsed):
+        if name not in table.column_names:
+            raise RecipeError(
+                f"the expression `{expression}` names '{name}', which is no column{nearest(name, table.column_names)}"
+            )
     frame = pl.from_arrow(table.select(list(roots(parsed))))
     assert isinstance(frame, pl.DataFrame)
-    nan = [pl.col(name).is_nan().fill_null(False) for name, kind in frame.schema.items() if kind.is_float()]
-    unknown = pl.any_horizontal(nan) if nan else pl.lit(False)
+    frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
     try:
-        result = frame.select(value=parsed, nan=unknown)
+        result = frame.select(value=parsed, nan=_is_nan(parsed, frame))
     except pl.exceptions.PolarsError as error:
         kinds = ", ".join(f"{name} is {kind}" for name, kind in frame.schema.items())
         raise RecipeError(f"the expression `{expression}` cannot be computed ({kinds}): {error}") from error
@@ -82,10 +96,40 @@ def bundles() -> tuple[str, ...]:
     return tuple(sorted(file.removesuffix(".yaml") for file in store.listing(RULES) if file.endswith(".yaml")))
 
 
-def _reduces(parsed: pl.Expr, names: tuple[str, ...]) -> bool:
-    frame = pl.DataFrame({name: pl.Series([None, None], dtype=pl.Null) for name in names})
-    try:
-        # Unaliased, an aggregate gives one row for two; a type it cannot take is judged when real columns are there.
-        return frame.select(parsed.alias("value")).height != 2
-    except pl.exceptions.PolarsError:
-        return False
+def _parts(parsed: pl.Expr) -> Iterator[pl.Expr]:
+    """The expression and all that it is made of."""
+    yield parsed
+    for part in parsed.meta.pop():
+        yield from _parts(part)
+
+
+def _reduces(part: pl.Expr) -> bool:
+    """True if it gives one value for two rows. Types are not known yet: the first that it takes counts."""
+    names = roots(part)
+    if not names:
+        return str(part) == "len()"
+    for kind in _TYPES:
+        frame = pl.DataFrame({name: pl.Series([None, None], dtype=kind) for name in names})
+        try:
+            return frame.select(value=part).height != 2
+        except pl.exceptions.PolarsError:
+            continue
+    return False
+
+
+def _is_nan(parsed: pl.Expr, frame: pl.DataFrame) -> pl.Expr:
+    """Where a column or a result on the way to `parsed` is NaN. What a branch of a CASE computes does not count."""
+    parts = {str(part): part for part in _outside_branches(parsed) if roots(part)}
+    parts |= {f'col("{name}")': pl.col(name) for name in frame.columns}
+    kinds = frame.lazy().select(**{f"{i}": part for i, part in enumerate(parts.values())}).collect_schema().dtypes()
+    found = [
+        part.is_nan().fill_null(False) for part, kind in zip(parts.values(), kinds, strict=True) if kind.is_float()
+    ]
+    return pl.any_horizontal(found) if found else pl.lit(False)
+
+
+def _outside_branches(parsed: pl.Expr) -> Iterator[pl.Expr]:
+    yield parsed
+    if not str(parsed).startswith(".when("):
+        for part in parsed.meta.pop():
+            yield from _outside_branches(part)

@@ -235,7 +235,7 @@ def _row_groups(uri: str) -> tuple[tuple[int, int], ...]:
             metadata = pq.ParquetFile(file).metadata
             groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
             return tuple((group.num_rows, group.total_byte_size) for group in groups)
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return ()  # the digest stands; `schema` says what is wrong
 
 

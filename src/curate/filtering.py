@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate import expressions, store
+from curate.columns import carried, field_of, renamed
 from curate.errors import RecipeError, nearest
 from curate.execute import serial
 from curate.manifest import Manifest
@@ -26,7 +27,7 @@ from curate.stages.exact import Exact
 from curate.stages.heuristics import Heuristics
 from curate.stages.ingest import Ingest, Input, Normalize
 from curate.stages.select import Select
-from curate.view import DOCUMENT_COLUMNS, read
+from curate.view import read
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 _MAGIC = {b"PAR1": ".parquet", b"\x28\xb5\x2f\xfd": ".jsonl.zst", b"\x1f\x8b": ".jsonl.gz"}
@@ -100,7 +101,7 @@ def _write(result: Result, target: str, suffix: str, dropped: str | None, out_su
     rule = Manifest.load(store.join(select.folder, "rule"))
     assert rule is not None
     marks = [dataset for step, dataset in result.steps if step.node.stage.kind == "exact"]
-    names = _names(base.columns, text)
+    names = _names(result.carried, text)
     rejected = None
     with _sink(target, suffix) as keep, _sink(dropped, out_suffix) as drop:
         for shard in survivors.manifest.shards:
@@ -137,17 +138,15 @@ def _write(result: Result, target: str, suffix: str, dropped: str | None, out_su
         "out": target,
         "dropped_out": dropped,
         "rejects_out": rejected,
+        "carried_as": renamed(result.carried),
     }
 
 
-def _names(columns: dict[str, str], text: str) -> dict[str, str]:
-    """Our column names to the input's, in the input's own words: `text` and what was carried, `in_NAME` undone."""
-    names = {"text": text}
-    for name in columns:
-        if name not in DOCUMENT_COLUMNS:
-            plain = name.removeprefix("in_")
-            names[name] = plain if plain in DOCUMENT_COLUMNS else name
-    return names
+def _names(columns: pa.Schema, text: str) -> dict[str, str]:
+    """Our column names to the input's, in the input's order."""
+    names = [(column.name, field_of(column)) for column in columns]
+    names.insert(int(columns.metadata[b"text"]), ("text", text))
+    return dict(names)
 
 
 def _restored(table: pa.Table, names: dict[str, str]) -> pa.Table:
@@ -156,8 +155,8 @@ def _restored(table: pa.Table, names: dict[str, str]) -> pa.Table:
 
 def _marked(table: pa.Table, names: dict[str, str], duplicates: bool) -> pa.Table:
     plain = _restored(table, names)
-    taken = [f"in_{name}" if name in ("rule", "survivor") else name for name in plain.column_names]
-    plain = plain.rename_columns(taken).append_column("rule", table["rule"].cast(pa.string()))
+    plain = plain.rename_columns([carried(name, ("rule", "survivor")) for name in plain.column_names])
+    plain = plain.append_column("rule", table["rule"].cast(pa.string()))
     return plain.append_column("survivor", table["duplicate_of"]) if duplicates else plain
 
 

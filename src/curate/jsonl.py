@@ -79,10 +79,10 @@ class Parser:
     def _present(self, data: bytes, view: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Lines that hold more than white space."""
         lengths = ends - starts
-        present = lengths > 0
-        odd = np.flatnonzero(present & (view[np.where(present, starts, 0)] <= 32)) if len(view) else []
-        for line in odd:
-            present[line] = bool(data[starts[line] : ends[line]].strip(b" \t\r"))
+        present: np.ndarray = lengths > 0
+        if len(view):
+            for line in np.flatnonzero(present & (view[np.where(present, starts, 0)] <= 32)):
+                present[line] = bool(data[starts[line] : ends[line]].strip(b" \t\r"))
         return present
 
     def _whole(self, data: bytes, source: bytes, starts: np.ndarray, ends: np.ndarray) -> pa.Table | None:

@@ -44,14 +44,13 @@ class Source:
         how = asdict(self.ingest.inputs[unit.input])
         del how["files"]
         slices = [[s.name, digests[s.name], s.start, s.stop, s.first_record] for s in unit.slices]
-        carried = [[field.name, str(field.type)] for field in self.schema]
         return fingerprint(
             {
                 "kind": "ingest",
                 "version": self.ingest.version,
                 "input": how,
                 "slices": slices,
-                "columns": carried,
+                "columns": _columns(self.schema),
                 "shard_bytes": self.ingest.shard_bytes,
                 "keep": self.threshold,
             }
@@ -92,12 +91,13 @@ def survey(recipe: Recipe, out: str, map: Map, *, limit: int | None = None) -> S
         kept = {name: asdict(cached[name]) for name in names}
         store.put(store.join(out, SURVEY), canonical(kept, indent=1))
     described = raw.describe(files, tuple(cached[name] for name in names))
-    schema = raw.schema(described, ingest.inputs)
+    taken = {"rule", *(node.prefix + name for node in recipe.nodes for name in node.stage.adds)}
+    schema = raw.schema(described, ingest.inputs, taken)
     threshold = raw.threshold(described, ingest.limit) if ingest.limit is not None else None
     made_by = {
         "stage": _ingest_identity(ingest),
         "files": [[file.name, file.digest] for file in described],
-        "columns": [[field.name, str(field.type)] for field in schema],
+        "columns": _columns(schema),
     }
     key = fingerprint(made_by)
     units = raw.units(described, ingest)
@@ -213,6 +213,14 @@ def _visible(source: Source, steps: list[Step], documents: int, columns: tuple[i
 
 def _adders(name: str, steps: list[Step]) -> list[Node]:
     return [step.node for step in steps if name in step.gives]
+
+
+def _columns(schema: pa.Schema) -> list[list[str]]:
+    """Of each carried column all that decides what is in it: name, type, and the field and the way it is read."""
+    return [
+        [field.name, str(field.type), *(b" ".join(item).decode() for item in sorted((field.metadata or {}).items()))]
+        for field in schema
+    ]
 
 
 def _ingest_identity(ingest: Ingest) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
 
@@ -16,9 +16,11 @@ from curate import store
 from curate.errors import RecipeError, nearest
 from curate.stage import Stage
 from curate.stages import STAGES
-from curate.stages.ingest import Ingest
+from curate.stages.ingest import Ingest, Input
 
 _TOP = ("name", "ingest", "stages")
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+_MISSING = ("missing", "missing_argument")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def parse(text: str, *, root: str) -> Recipe:
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         if tree is not None:
-            _refuse_twice(tree)
+            _refuse_odd(tree)
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -74,6 +76,8 @@ def parse(text: str, *, root: str) -> Recipe:
                 f"line {_line(tree, (key,))}: unknown key '{key}'"
                 + (nearest(str(key), _TOP) or "; keys are " + ", ".join(_TOP))
             )
+    if isinstance(raw.get("name"), dict | list):
+        raise RecipeError(f"line {_line(tree, ('name',))}: `name:` is a word, found {raw['name']!r}")
     for key in ("ingest", "stages"):
         if not raw.get(key):
             raise RecipeError(f"a recipe needs `{key}:`")
@@ -107,10 +111,15 @@ def _ingest(raw: Any, tree: yaml.Node) -> Ingest:
     shared: dict[str, Any] = {}
     whole = {field.name for field in dataclasses.fields(Ingest)} - {"inputs"}
     inputs = []
-    for item in raw if isinstance(raw, list) else [raw]:
+    for index, item in enumerate(raw if isinstance(raw, list) else [raw]):
         if not isinstance(item, dict):
             raise RecipeError(f"line {_line(tree, ('ingest',))}: `ingest:` is a mapping with `files:` and `source:`")
-        shared |= {key: value for key, value in item.items() if key in whole}
+        for key, value in item.items():
+            if key in whole and shared.setdefault(key, value) != value:
+                raise RecipeError(
+                    f"line {_line(tree, ('ingest', index, key))}: ingest: `{key}` is for all inputs and was "
+                    f"{shared[key]!r} before, found {value!r}"
+                )
         one = {key: value for key, value in item.items() if key not in whole}
         if isinstance(one.get("files"), str):
             one["files"] = [one["files"]]
@@ -121,7 +130,7 @@ def _ingest(raw: Any, tree: yaml.Node) -> Ingest:
             path = path[1:] if isinstance(raw, list) else path[2:]
         return f"line {_line(tree, ('ingest', *path))}: ingest"
 
-    made = _build(Ingest, {**shared, "inputs": inputs}, where, "'ingest'")
+    made = _build(Ingest, {**shared, "inputs": inputs}, where, "")
     assert isinstance(made, Ingest)
     return made
 
@@ -150,6 +159,8 @@ def _node(item: Any, index: int, tree: yaml.Node, root: str) -> Node:
     source = item.get("from") or (parameters.pop("from") if isinstance(parameters.get("from"), str) else None)
     if name is not None and (not isinstance(name, str) or not name.replace("_", "").isalnum()):
         raise RecipeError(f"{at} '{kind}': a name has letters, digits and _, found {name!r}")
+    if source is not None and not isinstance(source, str):
+        raise RecipeError(f"{at} '{kind}': `from:` is the name of one stage, found {source!r}")
 
     def where(path: tuple[Any, ...]) -> str:
         return f"line {_line(tree, ('stages', index, kind, *path))}: stages[{index}] '{kind}'"
@@ -178,24 +189,51 @@ def _build(kind: type[Stage], parameters: dict[str, Any], where: Any, label: str
     try:
         made = adapter(kind).validate_json(json.dumps(parameters, default=str))
     except ValidationError as error:
-        first = error.errors()[0]
-        path = tuple(part for part in first["loc"])
-        words = [field.name for field in dataclasses.fields(kind)]
-        raise RecipeError(f"{where(path)} {label}".rstrip() + f": {_said(first, path, words)}") from error
+        # A misspelt parameter is also a missing one: the misspelling is what helps.
+        first = min(error.errors(), key=lambda one: one["type"] not in _UNKNOWN)
+        path = first["loc"]
+        said = _said(first, _shown(first, parameters), _words(kind, path))
+        raise RecipeError(f"{where(path)} {label}".rstrip() + f": {said}") from error
     except RecipeError as error:
         raise RecipeError(f"{where(())} {label}".rstrip() + f": {error}") from error
     assert isinstance(made, Stage)
     return made
 
 
-def _said(error: Any, path: tuple[Any, ...], words: list[str]) -> str:
-    name = ".".join(str(part) for part in path)
-    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"unknown parameter '{name}'{nearest(str(path[-1]), words) or '; parameters are ' + ', '.join(words)}"
-    if error["type"] in ("missing", "missing_argument"):
+def _said(error: Any, name: str, words: list[str]) -> str:
+    if error["type"] in _UNKNOWN:
+        last = str(error["loc"][-1])
+        return f"unknown parameter '{name}'{nearest(last, words) or '; parameters are ' + ', '.join(words)}"
+    if error["type"] in _MISSING:
         return f"needs `{name}:`"
     message = error["msg"].removeprefix("Value error, ")
     return f"`{name}`: {message[0].lower()}{message[1:]}, found {error['input']!r}" if name else message
+
+
+def _shown(error: Any, given: Any) -> str:
+    """The path of an error as the recipe has it: without the places that only our types have."""
+    path: list[str] = []
+    for part in error["loc"]:
+        if (isinstance(given, dict) and part in given) or (isinstance(given, list) and isinstance(part, int)):
+            path.append(str(part))
+            given = given[part]
+    if error["type"] in _MISSING:
+        path.append(str(error["loc"][-1]))
+    return ".".join(path[2:] if path[:1] == ["inputs"] else path)
+
+
+def _words(kind: Any, path: tuple[int | str, ...]) -> list[str]:
+    """The parameters that may stand where the path ends."""
+    for part in path[:-1]:
+        hint = get_type_hints(kind).get(str(part))
+        kind = next((inner for inner in _inside(hint) if dataclasses.is_dataclass(inner)), kind)
+    # What belongs to the whole of ingest is written beside what belongs to one input.
+    fields = (*dataclasses.fields(kind), *(dataclasses.fields(Ingest) if kind is Input else ()))
+    return [field.name for field in fields if field.init and field.name != "inputs"]
+
+
+def _inside(hint: Any) -> list[Any]:
+    return [hint, *(inner for argument in get_args(hint) for inner in _inside(argument))]
 
 
 def _located(stage: Stage, root: str) -> Stage:
@@ -210,17 +248,24 @@ def _located(stage: Stage, root: str) -> Stage:
     return dataclasses.replace(stage, **changed) if changed else stage
 
 
-def _refuse_twice(node: yaml.Node) -> None:
+def _refuse_odd(node: yaml.Node, above: tuple[yaml.Node, ...] = ()) -> None:
+    """What YAML allows and no recipe needs: a key twice, a key that is no word, a node inside itself."""
+    line = node.start_mark.line + 1
+    if any(node is one for one in above):
+        raise RecipeError(f"line {line}: what stands here holds itself")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise RecipeError(f"line {line}: a key is a word, found a {key.id}")
             if key.value in seen:
-                raise RecipeError(f"line {key.start_mark.line + 1}: '{key.value}' stands here a second time")
+                raise RecipeError(f"line {line}: '{key.value}' stands here a second time")
             seen.add(key.value)
-            _refuse_twice(value)
+            _refuse_odd(value, (*above, node))
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _refuse_twice(value)
+            _refuse_odd(value, (*above, node))
 
 
 def _line(node: yaml.Node, path: tuple[Any, ...]) -> int:

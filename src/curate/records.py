@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate import store, streams
+from curate import streams
 from curate.arrow import binary, one, utf8
-from curate.columns import ANY, field_of, parquet
+from curate.columns import UNREADABLE, field_of, parquet, untyped
 from curate.files import record_keys
 from curate.jsonl import RAW, Parser, Reject, supported
 from curate.slices import Slice, Unit
@@ -118,32 +118,33 @@ class _Reader:
     def loose(self) -> tuple[str, ...]:
         """Fields that become text whatever they hold."""
         names = [name for name in self.one.consumed if name != self.one.text]
-        return (*names, *(name for name, each in self.carried.items() if each.metadata == ANY))
+        return (*names, *(name for name, each in self.carried.items() if untyped(each)))
 
     @property
     def carried(self) -> dict[str, pa.Field]:
         """Carried columns by the field they come from."""
-        fields = {field_of(each.name): each for each in self.schema}
+        fields = {field_of(each): each for each in self.schema}
         return {name: each for name, each in fields.items() if name not in self.one.consumed}
 
     def keeps(self, name: str) -> Keep:
         """A mask of the record numbers (from 0) to look at, or None for all."""
         if self.keep is None:
             return None
-        return lambda numbers: record_keys(name, numbers.astype(np.uint64)) <= self.keep
+        most = self.keep
+        return lambda numbers: record_keys(name, numbers.astype(np.uint64)) <= most
 
     # --- formats -----------------------------------------------------------------------------------------------------
 
     def _jsonl(self, part: Slice) -> Iterator[Piece]:
         typed = [(self.one.text, pa.large_string())]
         typed += [
-            (name, each.type) for name, each in self.carried.items() if each.metadata != ANY and supported(each.type)
+            (name, each.type) for name, each in self.carried.items() if not untyped(each) and supported(each.type)
         ]
         parser = Parser(pa.schema(typed), self.loose, self.required, self.most)
-        keep = self.keeps(part.name)
+        keep, form = self.keeps(part.name), streams.compression(part.name)
         try:
-            source, first, foreign = _lines(part)
-            for block in streams.blocks(source, first=first, most=self.most):
+            source, passed, foreign = streams.lines(part.uri, form, part.start, part.stop)
+            for block in streams.blocks(source, first=part.first_record + passed, most=self.most):
                 if block.long:
                     chosen = keep is None or bool(keep(np.array([block.first]))[0])
                     long = Reject(block.first + 1, f"too long: above {self.most} bytes", block.data)
@@ -170,7 +171,7 @@ class _Reader:
                 while row < end:
                     try:
                         batch = next(batches, None)
-                    except (OSError, pa.ArrowException) as error:
+                    except UNREADABLE as error:
                         batch, why = None, str(error)
                     if batch is None:
                         break
@@ -316,52 +317,6 @@ def _rejects(name: str, rejects: list[Reject]) -> pa.Table:
     return pa.table([pa.array(origins, pa.string()), reasons, raw], schema=REJECTS)
 
 
-_BOM = b"\xef\xbb\xbf"
-
-
-def _lines(part: Slice) -> tuple[Iterator[bytes], int, str]:
-    """The lines a slice owns, the line ends before them, and why none of them can be good."""
-    form = streams.compression(part.name)
-    if form:
-        return _without_bom(streams.pieces(part.uri, form)), 0, _foreign(_head(part.uri, form))
-    foreign = _foreign(store.read(part.uri, length=4))
-    if part.start == 0:
-        return _without_bom(_plain(part.uri, 0, part.stop)), 0, foreign
-    with store.open_input(part.uri) as file:
-        start = streams.line_start(file, part.start, part.stop)
-    return _plain(part.uri, start, part.stop), part.first_record + (start != part.start), foreign
-
-
-def _plain(uri: str, start: int, stop: int) -> Iterator[bytes]:
-    with store.open_input(uri) as file:
-        yield from streams.lines_from(file, start, stop)
-
-
-def _head(uri: str, form: str) -> bytes:
-    """Some first bytes of what a compressed file holds."""
-    try:
-        return next(streams.pieces(uri, form), b"")
-    except streams.Damaged:
-        return b""
-
-
-def _without_bom(source: Iterator[bytes]) -> Iterator[bytes]:
-    head = next(source, b"").removeprefix(_BOM)
-    if head:
-        yield head
-    yield from source
-
-
-def _foreign(head: bytes) -> str:
-    """What a file is whose first bytes no UTF-8 text begins with, or an empty string."""
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head[:2] in (b"{\0", b"\0{"):
-        return "UTF-16: the file must be UTF-8"
-    for magic, name in ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"PAR1", "parquet")):
-        if head.startswith(magic):
-            return f"{name}: the file's name does not say so"
-    return ""
-
-
 def _text(part: Slice, most: int) -> tuple[bytes, str]:
     """The content of a text file, or its beginning and why it is no document."""
     held, size = [], 0
@@ -374,9 +329,9 @@ def _text(part: Slice, most: int) -> tuple[bytes, str]:
     except streams.Damaged as damage:
         return b"".join(held)[:RAW], f"damaged: {damage}"
     text = b"".join(held)
-    if reason := _foreign(text[:4]):
+    if reason := streams.foreign(text):
         return text[:RAW], reason
-    text = text.removeprefix(_BOM)
+    text = text.removeprefix(streams.BOM)
     try:
         text.decode()
     except UnicodeDecodeError as error:

@@ -41,12 +41,13 @@ class Event:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its steps with their manifests, in order, the raw documents first."""
+    """A finished run: its steps with their manifests, in order, the raw documents first, and what rides along."""
 
     out: str
     source: Dataset
     steps: tuple[tuple[Step, Dataset], ...]
     worked: int
+    carried: pa.Schema
 
     @property
     def rejected(self) -> int:
@@ -78,7 +79,7 @@ def run(
         while driver.open_steps():
             driver.round()
         finished = tuple((step, driver.whole[i]) for i, step in enumerate(steps))
-        return Result(out, driver.whole[-1], finished, driver.worked)
+        return Result(out, driver.whole[-1], finished, driver.worked, source.schema)
 
 
 def warm_up() -> None:

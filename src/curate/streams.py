@@ -17,6 +17,7 @@ from curate import store
 SUFFIXES = {".gz": "gzip", ".zst": "zstd"}
 BLOCK = 4 << 20
 READ = 1 << 20
+BOM = b"\xef\xbb\xbf"
 FEED = 16 << 10
 """Compressed bytes per call: zstd makes at most 32,768 of one, so half a gigabyte is the worst that one call gives."""
 
@@ -165,10 +166,45 @@ def _whole(data: bytes, line: int) -> Iterator[Block]:
         start = stop
 
 
-def line_start(file: IO[bytes], start: int, stop: int) -> int:
-    """Position of the first line that begins in [start, stop) of a file, or `stop`."""
+def lines(uri: str, form: str, start: int, stop: int) -> tuple[Iterator[bytes], int, str]:
+    """The lines that begin in bytes [start, stop) of a file, in pieces; a compressed file is taken whole.
+
+    Also the number of line ends (0 or 1) between `start` and the first of them, and what `foreign` says of the file.
+    A byte order mark at the file's start is left out.
+    """
+    if form:
+        try:
+            head = next(pieces(uri, form), b"")
+        except Damaged:
+            head = b""
+        return _without_mark(pieces(uri, form)), 0, foreign(head)
+    head = store.read(uri, length=4)
     if start == 0:
-        return 0
+        return _without_mark(_between(uri, 0, stop)), 0, foreign(head)
+    with store.open_input(uri) as file:
+        first = _line_start(file, start, stop)
+    return _between(uri, first, stop), int(first != start), foreign(head)
+
+
+def foreign(head: bytes) -> str:
+    """What a file is whose first bytes no UTF-8 text begins with, or an empty string."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head[:2] in (b"{\0", b"\0{"):
+        return "UTF-16: the file must be UTF-8"
+    for magic, name in ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"PAR1", "parquet")):
+        if head.startswith(magic):
+            return f"{name}: the file's name does not say so"
+    return ""
+
+
+def _without_mark(source: Iterator[bytes]) -> Iterator[bytes]:
+    head = next(source, b"").removeprefix(BOM)
+    if head:
+        yield head
+    yield from source
+
+
+def _line_start(file: IO[bytes], start: int, stop: int) -> int:
+    """Position of the first line that begins in [start, stop), where 0 < start, or `stop`."""
     position = start - 1
     file.seek(position)
     while position < stop - 1 and (data := file.read(64 << 10)):
@@ -179,17 +215,18 @@ def line_start(file: IO[bytes], start: int, stop: int) -> int:
     return stop
 
 
-def lines_from(file: IO[bytes], start: int, stop: int) -> Iterator[bytes]:
-    """The lines that begin in [start, stop), in pieces; a line begins at `start`."""
+def _between(uri: str, start: int, stop: int) -> Iterator[bytes]:
+    """The bytes from a line's begin at `start` to the end of the last line that begins before `stop`."""
     if start >= stop:
         return
-    file.seek(start)
-    position = start
-    while data := file.read(READ):
-        if position + len(data) >= stop:
-            at = data.find(b"\n", max(0, stop - 1 - position))
-            if at >= 0:
-                yield data[: at + 1]
-                return
-        yield data
-        position += len(data)
+    with store.open_input(uri) as file:
+        file.seek(start)
+        position = start
+        while data := file.read(READ):
+            if position + len(data) >= stop:
+                at = data.find(b"\n", max(0, stop - 1 - position))
+                if at >= 0:
+                    yield data[: at + 1]
+                    return
+            yield data
+            position += len(data)

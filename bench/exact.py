@@ -1,0 +1,89 @@
+"""Exact deduplication of whole documents against datatrove: same raw file in, the same survivors out, one core.
+
+Both read a parquet file with `id` and `text`, of which a tenth are copies, and write a parquet file of the survivors,
+each with its own default compression (zstd here, snappy there). Ours also writes the dropped documents with their
+survivors, and its run can be resumed; datatrove's can too. Reading and writing text bounds both tools, so the ratio
+falls with the length of documents: the corpus has those of web pages.
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import corpus
+import measure
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+TARGET = 20.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round: does it work at all?")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    measure.need_rival()
+    sizes = (6.0, 24.0) if options.quick else (60.0, 240.0)
+    rounds = 1 if options.quick else options.rounds
+    with tempfile.TemporaryDirectory(prefix="bench-exact-") as scratch:
+        work = Path(scratch)
+        texts = corpus.demo_texts(str(work / "demo"), megabytes=10 if options.quick else 60)
+        prose = corpus.sentences(text for source in ("docs", "readme", "license") for text in texts[source])
+        for size in sizes:
+            (work / f"raw-{size:g}").mkdir()
+            made = corpus.documents(prose, megabytes=size, seed=1)
+            corpus.write_parquet(work / f"raw-{size:g}" / "raw.parquet", made)
+        measure.one_core()
+        ours, theirs = tools(work, sizes)
+        ratios = measure.compare("exact dedup", ours, theirs, rounds=rounds, log=work / "log")
+        for size in sizes:
+            same_survivors(work, size)
+    if options.quick:
+        return 0
+    met = statistics.median(ratios) >= TARGET
+    print(f"target {TARGET:g}x: {'met' if met else 'missed'}")
+    return 0 if met else 1
+
+
+def tools(work: Path, sizes: tuple[float, float]) -> tuple[measure.Tool, measure.Tool]:
+    def ours(size: float) -> list[str]:
+        raw, out = work / f"raw-{size:g}" / "raw.parquet", work / f"ours-{size:g}" / "out.parquet"
+        return [str(measure.CURATE), "filter", str(raw), str(out), "--with", "exact", "-j", "1"]
+
+    def theirs(size: float) -> list[str]:
+        script = str(measure.ROOT / "bench" / "rivals.py")
+        return [str(measure.RIVAL), script, "exact", str(work / f"raw-{size:g}"), str(work / f"theirs-{size:g}")]
+
+    def clear(name: str, size: float) -> None:
+        shutil.rmtree(work / f"{name}-{size:g}", ignore_errors=True)
+        (work / f"{name}-{size:g}").mkdir()
+
+    return (
+        measure.Tool("curate", sizes, ours, lambda size: clear("ours", size)),
+        measure.Tool("datatrove", sizes, theirs, lambda size: clear("theirs", size)),
+    )
+
+
+def same_survivors(work: Path, size: float) -> None:
+    """Both kept the same documents in the same order; `SystemExit` if not."""
+    mine = survivors(work / f"ours-{size:g}")
+    rivals = survivors(work / f"theirs-{size:g}")
+    there = pq.read_metadata(work / f"raw-{size:g}" / "raw.parquet").num_rows
+    if not mine.equals(rivals):
+        raise SystemExit(f"{size:g} MB: {mine.num_rows} survivors here, {rivals.num_rows} there, not the same ones")
+    print(f"{size:g} MB: of {there:,} documents both kept the same {mine.num_rows:,}, text by text")
+
+
+def survivors(folder: Path) -> pa.Table:
+    """`id` and `text` of what a tool wrote, in order."""
+    files = [path for path in sorted(folder.rglob("*.parquet")) if "dropped" not in path.name]
+    table = pa.concat_tables(pq.read_table(path, columns=["id", "text"]) for path in files)
+    return table.cast(pa.schema({"id": pa.large_string(), "text": pa.large_string()})).combine_chunks()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
