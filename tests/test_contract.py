@@ -5,6 +5,7 @@ import hashlib
 import json
 import pickle
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ def drive(stage: Stage, shards: list[pa.Table]) -> list[pa.Table]:
         rows = sum(int(exchange.index(uri).rows.sum()) for uri in files)
         evidence = Evidence(tuple(files), 8, rows, store.join(folder, "verdict"))
         whole = stage.judge(evidence, serial)
-        verdicts = [unit.load_verdict(store.join(folder, "verdict"), i)._replace(whole=whole) for i in range(len(shards))]
+        judged = store.join(folder, "verdict")
+        verdicts = [unit.load_verdict(judged, index)._replace(whole=whole) for index in range(len(shards))]
     return [
         stage.apply(shard.select(list(stage.applies_to)), verdict)
         for shard, verdict in zip(shards, verdicts, strict=True)
@@ -130,7 +132,7 @@ def content(stage: Stage, tables: list[pa.Table]) -> list[dict[str, Any]]:
 
 def cut(table: pa.Table, borders: list[int]) -> list[pa.Table]:
     edges = [0, *sorted(borders), table.num_rows]
-    return [table.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    return [table.slice(a, b - a) for a, b in pairwise(edges)]
 
 
 @pytest.fixture(params=[stage.kind for stage in STAGES])

@@ -59,8 +59,9 @@ def test_schema_files_are_current(name: str) -> None:
 
 
 def test_schemas_refuse() -> None:
+    raw = {"ingest": {"files": "a", "source": "b"}, "stages": [{"exat": {}}]}
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"ingest": {"files": "a", "source": "b"}, "stages": [{"exat": {}}]}, schema.schema("recipe"))
+        jsonschema.validate(raw, schema.schema("recipe"))
 
 
 def test_what_a_run_writes_fits_the_schemas(tmp_path: Path) -> None:

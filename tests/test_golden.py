@@ -26,7 +26,7 @@ def made(folder: Path) -> dict[str, Any]:
     counted = ("rows_in", "rows", "rejected", "rejects", "documents", "bytes", "dropped", "marked", "tokens")
     stages = {stage["name"]: {name: stage[name] for name in counted if name in stage} for stage in told["stages"]}
     splits = {
-        split: {source: {k: v for k, v in numbers.items() if k != "prefixes"} for source, numbers in entry["sources"].items()}
+        split: {source: {**numbers, "prefixes": None} for source, numbers in entry["sources"].items()}
         for split, entry in told["tokens"][0]["splits"].items()
     }
     bodies = {

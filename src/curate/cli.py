@@ -8,20 +8,21 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from curate import __version__
-from curate.errors import DONE_WITH_REJECTS, CurateError
+from curate.errors import DONE_WITH_REJECTS, CurateError, RecipeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; the exit code is 0, 3 (done, but records were set aside), or that of the error."""
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
+        options = parser().parse_args(given)
         return int(options.verb(options) or 0)
     except CurateError as error:
         print(f"curate: {error}", file=sys.stderr)
-        if options.json:
+        if "--json" in given:
             print(json.dumps({"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}))
         return error.exit_code
     except BrokenPipeError:
@@ -32,9 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise RecipeError(f"{message}\n{self.format_usage().rstrip()}")
+
+
 def parser() -> argparse.ArgumentParser:
-    """All verbs with their options."""
-    top = argparse.ArgumentParser(
+    """All verbs with their options; what it cannot parse is a RecipeError."""
+    top = _Parser(
         prog="curate",
         description="Raw text in, pretraining data out: deduplicated, filtered, mixed, tokenized.",
     )
@@ -105,7 +111,7 @@ def _run(options: argparse.Namespace) -> int:
     made = outputs(options.out)
     _renamed(renamed(result.carried))
     _print(made, options, report.table)
-    return _ended(result.rejected, store_join(options.out, made))
+    return _ended(made["stages"][0], made["stages"][0].get("rejects_folder"))
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -120,6 +126,8 @@ def _filter(options: argparse.Namespace) -> int:
     from curate.execute import pool
     from curate.filtering import filter_files
 
+    if options.json and options.target == "-":
+        raise RecipeError("--json and the OUT `-` both want standard output: let OUT be a file")
     with report.Report() as shown, pool(options.jobs) as workers:
         done = filter_files(
             options.source,
@@ -135,19 +143,18 @@ def _filter(options: argparse.Namespace) -> int:
     _renamed(done["carried_as"])
     stream = sys.stderr if options.target == "-" else sys.stdout
     if options.json:
-        print(json.dumps(done, indent=1, ensure_ascii=False), file=stream)
+        print(_json(done), file=stream)
     else:
         by_rule = ", ".join(f"{rule} {count:,}" for rule, count in done["dropped"].items()) or "none"
         print(
             f"{done['rows']:,} rows in, {done['kept']:,} kept in {done['out']}; dropped: {by_rule}",
             file=stream,
         )
-    return _ended(done["rejected"], done["rejects_out"])
+    return _ended(done, done["rejects_out"])
 
 
 def _why(options: argparse.Namespace) -> int:
     from curate import report, why
-    from curate.errors import RecipeError
 
     if (options.document is None) == (not options.example):
         raise RecipeError("give an ID, or --example")
@@ -186,6 +193,7 @@ def _schema(options: argparse.Namespace) -> int:
 
     if options.write:
         schema.write(options.write)
+        _print({"written": options.write}, options, lambda made: None)
     elif options.name:
         print(schema.text(options.name), end="")
     else:
@@ -201,16 +209,17 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def store_join(out: str, made: dict[str, Any]) -> str:
-    """Where the rejects of a run are."""
-    return next((str(s["rejects_folder"]) for s in made["stages"] if s.get("rejects_folder")), out)
-
-
 def _print(made: dict[str, Any], options: argparse.Namespace, show: Callable[[dict[str, Any]], None]) -> None:
     if options.json:
-        print(json.dumps(made, indent=1, ensure_ascii=False, default=str))
+        print(_json(made))
     else:
         show(made)
+
+
+def _json(made: Any) -> str:
+    import orjson  # which writes null for NaN and infinity, as JSON knows no such numbers
+
+    return orjson.dumps(made, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _renamed(names: dict[str, str]) -> None:
@@ -220,10 +229,15 @@ def _renamed(names: dict[str, str]) -> None:
         print(f"carried as {ours}: the input has {word} {own} and so have we", file=sys.stderr)
 
 
-def _ended(rejected: int, place: str | None) -> int:
-    if not rejected:
+def _ended(done: dict[str, Any], place: str | None) -> int:
+    if not done["rejected"]:
         return 0
-    print(f"curate: complete, {rejected:,} records rejected, with place and reason in {place}", file=sys.stderr)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in done["rejects"].items())
+    kept = f"all are in {place}" if place else "give --dropped a file to have them all beside it"
+    print(
+        f"curate: complete, {done['rejected']:,} records rejected ({reasons}); the first is {done['first_reject']}; {kept}",
+        file=sys.stderr,
+    )
     return DONE_WITH_REJECTS
 
 
@@ -232,7 +246,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number above 0 is wanted, found {text!r}")
     return int(text)
 

@@ -5,11 +5,13 @@ duplicates, the survivor. Nothing else is left behind.
 """
 
 import contextlib
+import glob
 import io
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +19,7 @@ import pyarrow.parquet as pq
 
 from curate import expressions, store
 from curate.columns import carried, field_of, renamed
-from curate.errors import RecipeError, nearest
+from curate.errors import RecipeError, StoreError, nearest
 from curate.execute import serial
 from curate.manifest import Manifest
 from curate.recipe import Node, Recipe, build, kinds
@@ -27,9 +29,12 @@ from curate.stages.exact import Exact
 from curate.stages.heuristics import Heuristics
 from curate.stages.ingest import Ingest, Input, Normalize
 from curate.stages.select import Select
+from curate.unit import first_reject
 from curate.view import read
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+_EMPTY = {"id", "source", "source_id", "url"}
+"""Columns that a recipe fills from fields it names; `filter` names none."""
 _MAGIC = {b"PAR1": ".parquet", b"\x28\xb5\x2f\xfd": ".jsonl.zst", b"\x1f\x8b": ".jsonl.gz"}
 
 
@@ -50,16 +55,15 @@ def filter_files(
     `stages`: heuristics, exact. With `exact`, later copies go unless `where` says what to do with `duplicate`. Stages
     that the rules need are added. Returns rows in, kept, dropped by rule, rejected, and the files written.
     """
-    suffix = ".jsonl" if target == "-" else _suffix(target)
-    if dropped is None and target != "-":
-        dropped = target.removesuffix(suffix) + ".dropped" + suffix
-    out_suffix = _suffix(dropped) if dropped else suffix
     nodes = _nodes(stages, rules, where)
+    outputs = _outputs(target, dropped)
+    if source != "-":
+        _refuse_overwriting(source, outputs)
     place = store.parent(store.absolute(target)) if target != "-" and store.is_local(target) else None
     with _scratch(place) as folder:
         files = _spool(folder) if source == "-" else source
         one = Input(
-            files=(_pattern(files, target, dropped),),
+            files=(store.absolute(files) if store.is_local(files) else files,),
             text=text,
             id=None,
             url=None,
@@ -68,7 +72,45 @@ def filter_files(
         )
         recipe = Recipe("filter", store.absolute("."), Ingest(inputs=(one,), max_rejects=1.0), nodes)
         result = run(recipe, store.join(folder, "run"), map=map, report=report)
-        return _write(result, target, suffix, dropped, out_suffix, text)
+        return _write(result, outputs, text)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where survivors, dropped rows and rejected records go; None: nowhere."""
+
+    kept: str
+    dropped: str | None
+    rejects: str | None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those that are files."""
+        return tuple(name for name in (self.kept, self.dropped, self.rejects) if name is not None and name != "-")
+
+
+def _outputs(target: str, dropped: str | None) -> Outputs:
+    if target == "-" and dropped is None:
+        return Outputs(target, None, None)
+    beside = dropped if target == "-" and dropped is not None else target
+    stem = beside.removesuffix(_suffix(beside))
+    if dropped is None:
+        dropped = f"{stem}.dropped{_suffix(target)}"
+    outputs = Outputs(target, dropped, f"{stem}.rejects.jsonl")
+    for name in outputs.files:
+        _suffix(name)
+        if sum(store.same(name, other) for other in outputs.files) > 1:
+            raise RecipeError(f"{name} would be written twice: OUT, --dropped and {outputs.rejects} are three files")
+    return outputs
+
+
+def _refuse_overwriting(source: str, outputs: Outputs) -> None:
+    """An output among the inputs would be lost, or read by the next such call."""
+    pattern = store.absolute(source)
+    below = f"{glob.escape(pattern)}/**" if store.listing(pattern) else pattern
+    for name in outputs.files:
+        if store.same(name, source) or store.matches(below, store.absolute(name)):
+            raise RecipeError(f"{name} would be read and written at once: {source} matches it; choose another output")
 
 
 def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None) -> tuple[Node, ...]:
@@ -80,6 +122,8 @@ def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None) -
             )
     keep = {}
     named = set(expressions.columns(where)) if where else set()
+    for name in sorted(named & _EMPTY):
+        raise RecipeError(f"--where: '{name}' says nothing here; a field of the input called so is 'in_{name}'")
     if "exact" in stages and "duplicate" not in named:
         keep["first_copy"] = "not duplicate"
     if where:
@@ -95,15 +139,14 @@ def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None) -
     return (*made, Node("select", select, None, "", 0))
 
 
-def _write(result: Result, target: str, suffix: str, dropped: str | None, out_suffix: str, text: str) -> dict[str, Any]:
+def _write(result: Result, outputs: Outputs, text: str) -> dict[str, Any]:
     select, survivors = result.steps[-1]
     base = result.source.manifest
     rule = Manifest.load(store.join(select.folder, "rule"))
     assert rule is not None
     marks = [dataset for step, dataset in result.steps if step.node.stage.kind == "exact"]
     names = _names(result.carried, text)
-    rejected = None
-    with _sink(target, suffix) as keep, _sink(dropped, out_suffix) as drop:
+    with _sink(outputs.kept) as keep, _sink(outputs.dropped) as drop:
         for shard in survivors.manifest.shards:
             keep(
                 _restored(
@@ -123,21 +166,21 @@ def _write(result: Result, target: str, suffix: str, dropped: str | None, out_su
             table = read(tuple(files), shard.rows)
             drop(_marked(table.filter(table["rule"].is_valid()), names, bool(marks)))
     if result.rejected:
-        beside = target.removesuffix(suffix) if target != "-" else dropped.removesuffix(out_suffix) if dropped else None
-        rejected = f"{beside}.rejects.jsonl" if beside else None
-        with _sink(rejected, ".jsonl") as reject:
+        with _sink(outputs.rejects) as reject:
             for unit in base.units:
-                if unit.rejected:
-                    with store.open_input(store.join(result.source.folder, "rejects", f"{unit.unit}.parquet")) as file:
+                for shard in unit.rejects:
+                    with store.open_input(store.join(result.source.folder, shard.name)) as file:
                         reject(_readable(pq.read_table(file)))
     return {
         "rows": base.rows + result.rejected,
         "kept": survivors.manifest.rows,
         "dropped": rule.total("rule"),
         "rejected": result.rejected,
-        "out": target,
-        "dropped_out": dropped,
-        "rejects_out": rejected,
+        "rejects": base.total("rejects"),
+        "first_reject": first_reject(result.source.folder, base.units),
+        "out": outputs.kept,
+        "dropped_out": outputs.dropped,
+        "rejects_out": outputs.rejects if result.rejected else None,
         "carried_as": renamed(result.carried),
     }
 
@@ -166,11 +209,12 @@ def _readable(table: pa.Table) -> pa.Table:
 
 
 @contextlib.contextmanager
-def _sink(target: str | None, suffix: str) -> Iterator[Callable[[pa.Table], None]]:
+def _sink(target: str | None) -> Iterator[Callable[[pa.Table], None]]:
     """A function that appends tables to a file of the suffix's format; the file appears when all is written."""
     if target is None:
         yield lambda table: None
         return
+    suffix = ".jsonl" if target == "-" else _suffix(target)
     with contextlib.ExitStack() as stack:
         file: Any = sys.stdout.buffer if target == "-" else stack.enter_context(store.writing(target))
         if suffix == ".parquet":
@@ -213,13 +257,6 @@ def _suffix(name: str) -> str:
     raise RecipeError(f"cannot tell the format of {name}; names end in {', '.join(SUFFIXES)}")
 
 
-def _pattern(files: str, target: str, dropped: str | None) -> str:
-    for written in (target, dropped):
-        if written and written != "-" and store.absolute(written) == store.absolute(files):
-            raise RecipeError(f"{files} would be read and written at once; choose another output")
-    return store.absolute(files) if store.is_local(files) else files
-
-
 def _spool(folder: str) -> str:
     """Standard input as a file, named by what it turns out to be."""
     head = sys.stdin.buffer.read(4)
@@ -234,8 +271,10 @@ def _spool(folder: str) -> str:
 @contextlib.contextmanager
 def _scratch(place: str | None) -> Iterator[str]:
     """A folder for the work, beside the output (where there is room for its like), removed at the end."""
-    with contextlib.ExitStack() as stack:
-        if place is not None and store.exists(place):
-            yield stack.enter_context(tempfile.TemporaryDirectory(prefix=".curate-filter-", dir=place))
-        else:
-            yield stack.enter_context(tempfile.TemporaryDirectory(prefix="curate-filter-"))
+    here = place if place is not None and store.exists(place) else None
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".curate-filter-", dir=here)
+    except OSError as error:
+        raise StoreError(f"cannot write in {here or 'the folder for temporary files'}: {error.strerror}") from error
+    with folder as name:
+        yield name

@@ -7,6 +7,7 @@ from curate import store
 from curate.errors import RecipeError
 from curate.manifest import Manifest, parse
 from curate.plan import STATE
+from curate.unit import first_reject
 
 
 def state(out: str) -> list[dict[str, Any]]:
@@ -62,6 +63,7 @@ def _made(folder: str, manifest: Manifest, kind: str) -> dict[str, Any]:
         made["rejected"] = sum(unit.rejected for unit in manifest.units)
         if made["rejected"]:
             made["rejects_folder"] = store.join(folder, "rejects")
+            made["first_reject"] = first_reject(folder, manifest.units)
     if kind == "select":
         rule = Manifest.load(store.join(folder, "rule"))
         made["dropped"] = rule.total("rule") if rule else {}

@@ -7,7 +7,6 @@ with its line, its stage and the nearest valid word, before any work.
 import dataclasses
 import json
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, get_args, get_type_hints
 
 import yaml
@@ -93,7 +92,6 @@ def build(kind: type[Stage], parameters: dict[str, Any], *, where: str = "") -> 
     return _build(kind, parameters, lambda path: where or kind.kind, f"'{kind.kind}'")
 
 
-@cache
 def adapter(kind: Any) -> Any:
     """The pydantic adapter of a stage: its checks, and its JSON Schema."""
     from pydantic import TypeAdapter
@@ -115,7 +113,7 @@ def _ingest(raw: Any, tree: yaml.Node) -> Ingest:
         if not isinstance(item, dict):
             raise RecipeError(f"line {_line(tree, ('ingest',))}: `ingest:` is a mapping with `files:` and `source:`")
         for key, value in item.items():
-            if key in whole and shared.setdefault(key, value) != value:
+            if key in whole and shared.setdefault(key, value) is not value and shared[key] != value:
                 raise RecipeError(
                     f"line {_line(tree, ('ingest', index, key))}: ingest: `{key}` is for all inputs and was "
                     f"{shared[key]!r} before, found {value!r}"

@@ -15,7 +15,7 @@ class Report:
     """Takes the events of a run and shows them on standard error, so that standard output stays data."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, markup=False)
         self.live = self.console.is_terminal
         self.progress = Progress(
             TextColumn("{task.description:<24}"),
@@ -79,7 +79,7 @@ class Report:
 
 def table(outputs: dict[str, Any]) -> None:
     """The final tables of a run on standard output."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
     stages = Table("stage", "rows in", "rows out", "dropped by rule, or marked", "MB on disk", box=None, pad_edge=False)
     for stage in outputs["stages"]:
         if stage["state"] != "done":

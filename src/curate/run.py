@@ -144,7 +144,8 @@ class _Driver:
         if rejected > allowed * records:
             reasons = ", ".join(f"{n} {reason}" for reason, n in manifest.total("rejects").items())
             raise DataError(
-                f"{rejected} of {records} raw records cannot be used ({reasons}), more than the share {allowed} that "
+                f"{rejected} of {records} raw records cannot be used ({reasons}; the first is "
+                f"{unit.first_reject(source.folder, manifest.units)}), more than the share {allowed} that "
                 f"`max_rejects` allows; each is in {source.folder}/rejects with its place and reason"
             )
         self.whole[-1] = Dataset(source.folder, manifest)

@@ -57,6 +57,20 @@ def parent(uri: str) -> str:
     return uri.rstrip("/").rsplit("/", 1)[0] if "/" in uri.rstrip("/") else "."
 
 
+def same(one: str, other: str) -> bool:
+    """True if both name one file or folder, links followed."""
+    if is_local(one) and is_local(other):
+        return os.path.realpath(_path(one)) == os.path.realpath(_path(other))
+    return one == other
+
+
+def matches(pattern: str, name: str) -> bool:
+    """True if `glob` would find a file of this name."""
+    from fsspec.utils import glob_translate
+
+    return re.match(glob_translate(pattern), name) is not None
+
+
 def read(uri: str, *, start: int = 0, length: int | None = None) -> bytes:
     """Bytes of a file, or `length` of them from `start`."""
     with open_input(uri) as file:
@@ -165,7 +179,7 @@ def listing(folder: str) -> dict[str, int]:
         try:
             with os.scandir(_path(folder)) as entries:
                 for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):  # gone since, or a link to nothing
+                    with contextlib.suppress(OSError):  # gone since, or a link to nothing or to itself
                         sizes[entry.name] = 0 if entry.is_dir() else entry.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return {}
@@ -183,13 +197,11 @@ def listing(folder: str) -> dict[str, int]:
 def glob(root: str, pattern: str) -> list[Entry]:
     """Files below `root` that match, sorted by name; `**` crosses folders. What begins with a dot is passed over."""
     import fsspec
-    from fsspec.utils import glob_translate
 
     fs, base = (fsspec.filesystem("file"), _path(root)) if is_local(root) else _remote(root)
     base = base.rstrip("/")
     if has_magic(base):  # the folder's own name is no pattern
-        matches = re.compile(glob_translate(pattern)).match
-        found = {path: info for path, info in fs.find(base, detail=True).items() if matches(path[len(base) + 1 :])}
+        found = {p: info for p, info in fs.find(base, detail=True).items() if matches(pattern, p[len(base) + 1 :])}
     else:
         found = fs.glob(f"{base}/{pattern}" if base else pattern, detail=True)
     entries = []

@@ -5,7 +5,7 @@ executor. A file is written before its receipt, so a receipt proves its file.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -286,6 +286,14 @@ def columns_of(folder: str, receipts: "list[Receipt]") -> dict[str, str]:
                 with store.open_input(store.join(folder, shard.name)) as file:
                     return {field.name: str(field.type) for field in pq.read_schema(file)}
     return {}
+
+
+def first_reject(folder: str, receipts: Iterable[Receipt]) -> str:
+    """Place and reason of the first record that was set aside, or an empty string."""
+    for shard in (shard for receipt in receipts for shard in receipt.rejects):
+        table = read(((store.join(folder, shard.name), ("origin", "reason")),), shard.rows)
+        return ": ".join(table.slice(0, 1).to_pylist()[0].values())
+    return ""
 
 
 def _put_cut(folder: str, name: str, table: pa.Table, segment: np.ndarray, segments: int) -> Shard:

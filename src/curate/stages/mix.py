@@ -9,6 +9,7 @@ with the numbers and the nearest plan that is feasible.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any, ClassVar
 
@@ -32,7 +33,7 @@ class Mix(Stage):
     natural, larger flattens. `tokens`: the budget, like `20B`; without it the largest that repeats no source.
     `max_epochs`: most repeats of any source; 4 is about where repeated data stops being as good as new (Muennighoff
     et al. 2023). `validation`: share of documents held out, drawn by the hash of `cluster`, a column that is equal for
-    documents that must not be parted.
+    documents that must not be parted; where it is null a document stands alone.
     """
 
     kind: ClassVar[str] = "mix"
@@ -54,10 +55,10 @@ class Mix(Stage):
                 )
         if self.weights is not None and not self.weights:
             raise RecipeError("`weights` names no source")
-        if self.temperature is not None and not self.temperature > 0:
-            raise RecipeError(f"`temperature` is {self.temperature}; it is above 0")
-        if not self.max_epochs > 0:
-            raise RecipeError(f"`max_epochs` is {self.max_epochs}; it is above 0")
+        for name in ("temperature", "max_epochs"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise RecipeError(f"`{name}` is {value}; it is above 0 and finite")
         if not 0 <= self.validation < 1:
             raise RecipeError(f"`validation` is {self.validation}; it is a share, 0 or more and below 1")
         if not 0 <= self.seed < 2**63:
@@ -145,7 +146,11 @@ class Mix(Stage):
         """Which rows are for validation: bool[n], equal for equal values of the cluster column."""
         if not self.validation:
             return np.zeros(shard.num_rows, bool)
-        return keyed_by(shard.select([self.cluster]), self.seed ^ _HOLDOUT) < threshold(self.validation)
+        keys = keyed_by(shard.select([self.cluster]), self.seed ^ _HOLDOUT)
+        if shard[self.cluster].null_count:  # documents of no cluster are not one cluster: each stands alone
+            alone = shard[self.cluster].is_null().to_numpy()
+            keys[alone] = keyed_by(shard.select(["id"]), self.seed ^ _HOLDOUT)[alone]
+        return keys < threshold(self.validation)
 
     def quotas(self, tokens: dict[str, int]) -> dict[str, int]:
         """Tokens to draw from each source, given the tokens it has. Sums to the budget to the token.
@@ -155,28 +160,37 @@ class Mix(Stage):
         tokens = {source: count for source, count in tokens.items() if count}
         if not tokens:
             raise RecipeError("mix: no documents are left to draw from; look at the rules before it")
-        weights = self.weights or {s: n ** (1 / (self.temperature or 1.0)) for s, n in tokens.items()}
+        weights = {s: Fraction(w) for s, w in self.weights.items()} if self.weights else self._natural(tokens)
         for source in weights:
             if source not in tokens:
                 hint = nearest(source, list(tokens)) or "; sources are " + ", ".join(tokens)
                 raise RecipeError(f"mix: no documents of source '{source}'{hint}")
-        total = math.fsum(weights.values())
-        shares = {source: weight / total for source, weight in sorted(weights.items())}
+        total = sum(weights.values())
+        shares = {source: weight / total for source, weight in sorted(weights.items()) if weight}
+        most = {source: int(Fraction(self.max_epochs) * tokens[source]) for source in shares}
         budget = token_count(self.tokens)
         if budget is None:
-            budget = min(int(tokens[source] / share) for source, share in shares.items())
+            budget = min(int(min(tokens[source], most[source]) / share) for source, share in shares.items())
+        if not budget:
+            raise RecipeError(f"mix: `max_epochs` {self.max_epochs:g} leaves not one token to draw")
         quotas = _round(shares, budget)
-        most = {source: int(self.max_epochs * tokens[source]) for source in shares}
         over = [source for source in quotas if quotas[source] > most[source]]
         if over:
             worst = max(over, key=lambda source: quotas[source] / tokens[source])
             feasible = min(int(most[source] / share) for source, share in shares.items())
             raise RecipeError(
-                f"mix: {budget:,} tokens at share {shares[worst]:.4g} of '{worst}' are {quotas[worst]:,} tokens, "
-                f"{quotas[worst] / tokens[worst]:.2f} epochs of the {tokens[worst]:,} it has; `max_epochs` allows "
+                f"mix: {budget:,} tokens at share {float(shares[worst]):.4g} of '{worst}' are {quotas[worst]:,} "
+                f"tokens, {quotas[worst] / tokens[worst]:.2f} epochs of the {tokens[worst]:,} it has; `max_epochs` allows "
                 f"{self.max_epochs:g}. With these shares at most {feasible:,} tokens are feasible"
             )
         return quotas
+
+    def _natural(self, tokens: dict[str, int]) -> dict[str, Fraction]:
+        """Weights by the number of tokens, flattened by the temperature, up to a factor."""
+        if self.temperature is None or self.temperature == 1:
+            return {source: Fraction(count) for source, count in tokens.items()}
+        top = math.log(max(tokens.values()))
+        return {s: Fraction(math.exp((math.log(n) - top) / self.temperature)) for s, n in tokens.items()}
 
 
 def token_count(value: int | str | None) -> int | None:
@@ -194,12 +208,15 @@ def token_count(value: int | str | None) -> int | None:
     return round(count)
 
 
-def _round(shares: dict[str, float], budget: int) -> dict[str, int]:
-    """Whole numbers in proportion to shares that sum to the budget: largest remainders, ties by name."""
+def _round(shares: dict[str, Fraction], budget: int) -> dict[str, int]:
+    """Whole numbers in proportion to shares that sum to the budget: largest remainders, ties by name.
+
+    A number grows with the budget, but for one token that it may lose when its share of the growth is below two.
+    """
     exact = {source: share * budget for source, share in shares.items()}
     whole = {source: int(value) for source, value in exact.items()}
     order = sorted(shares, key=lambda source: (whole[source] - exact[source], source))
-    for source in order[: max(0, budget - sum(whole.values()))]:
+    for source in order[: budget - sum(whole.values())]:
         whole[source] += 1
     return {source: count for source, count in whole.items() if count}
 

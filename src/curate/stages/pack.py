@@ -4,8 +4,8 @@ Copies of a source are ordered by (epoch, keyed draw) into one stream of tokens;
 before a token moves. The stream is cut into shards at whole windows, and each shard is gathered from all documents at
 once: two exchanges, no random access. `concatenate` cuts windows from the stream as it is; `best_fit` packs the whole
 documents that begin in a shard into windows, longest first, so that only documents longer than a window are split
-(best-fit packing, Ding et al. 2024, arXiv 2404.10830), and pads. Each source is a prefix of its own, so that a trainer can
-blend; training and validation are apart.
+(best-fit packing, Ding et al. 2024, arXiv 2404.10830), and pads. Each source is a prefix of its own, so that a
+trainer can blend; training and validation are apart.
 """
 
 import copy
