@@ -36,10 +36,17 @@ def reader(raw: str) -> ParquetReader:
 def exact(raw: str, work: Path) -> None:
     """Signatures, duplicates found, text filtered: the three steps of the rival."""
     config = ExactDedupConfig(content_getter=text_of)
-    signatures, duplicates = str(work / "signatures"), str(work / "duplicates")
+    duplicates(raw, work)
+    dropped = ExactDedupFilter(str(work / "duplicates"), config)
+    run([reader(raw), dropped, ParquetWriter(str(work / "out"))], work, "3")
+
+
+def duplicates(raw: str, work: Path) -> None:
+    """The first two of the three steps: which documents are copies."""
+    config = ExactDedupConfig(content_getter=text_of)
+    signatures = str(work / "signatures")
     run([reader(raw), ExactDedupSignature(signatures, config)], work, "1")
-    run([ExactFindDedups(signatures, duplicates, config)], work, "2")
-    run([reader(raw), ExactDedupFilter(duplicates, config), ParquetWriter(str(work / "out"))], work, "3")
+    run([ExactFindDedups(signatures, str(work / "duplicates"), config)], work, "2")
 
 
 def gopher_quality(raw: str, work: Path) -> None:
@@ -51,4 +58,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["versions"]:
         print(", ".join(f"{name} {version(name)}" for name in ("datatrove", "spacy")))
     else:
-        {"exact": exact, "gopher_quality": gopher_quality}[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))
+        {"exact": exact, "duplicates": duplicates, "gopher_quality": gopher_quality}[sys.argv[1]](
+            sys.argv[2], Path(sys.argv[3])
+        )

@@ -6,9 +6,12 @@ is on disk says what is done. A task costs milliseconds, so a stage is at most 6
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -43,10 +46,11 @@ from prefect.states import Completed
 from prefect.states import Failed as FailedState
 from prefect.task_runners import ProcessPoolTaskRunner
 
-# Workers cannot import this file under the name that a deployment loads it by, so it travels with the work.
+# Workers need not find this file, or know it by the name that a deployment loads it by: it travels with the work.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 MOST_TASKS = 64
+STOPPED = 130
 
 
 @task(name="unit", retries=2, cache_policy=NO_CACHE, persist_result=False)
@@ -108,19 +112,24 @@ def renew(runner: Any) -> None:
         runner.__enter__()
 
 
+def ignore_interrupts() -> None:
+    """For workers: Ctrl-C reaches them too, and one that it interrupts would leave its task without an end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def task_runner(kind: str, workers: int) -> Iterator[Any]:
     """Prefect's pool of spawned processes, or Ray: a cluster of its own, or the one that RAY_ADDRESS names."""
     # Workers are told where the server is: each would start one of its own where this process has a temporary one.
     with temporary_settings({PREFECT_API_URL: str(get_client(sync_client=True).api_url)}):
         if kind == "processes":
-            with ProcessPoolTaskRunner(max_workers=workers) as runner:
+            with ProcessPoolTaskRunner(max_workers=workers, initializer=ignore_interrupts) as runner:
                 yield runner
             return
         import ray
         from prefect_ray import RayTaskRunner
 
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]
         settings: dict[str, Any] = {"runtime_env": {"env_vars": ONE_THREAD}, "logging_level": "WARNING"}
         address = os.environ.get("RAY_ADDRESS")
         if not address:
@@ -220,6 +229,22 @@ def curate(
     return Completed(message=message, data=done.rejected)
 
 
+def stop(*_: object) -> None:
+    """What Ctrl-C does: Prefect has five seconds to tell its server, which may be gone by the same Ctrl-C."""
+    print("curate: stopped; what is finished is kept, run again to go on", file=sys.stderr)
+    last = threading.Timer(5, give_up)
+    last.daemon = True
+    last.start()
+    raise KeyboardInterrupt
+
+
+def give_up() -> None:
+    """Leave at once, and leave no worker behind."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(STOPPED)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the flow once from the command line; the exit code is that of `curate run`."""
     parser = argparse.ArgumentParser(description="Run a recipe under Prefect.")
@@ -229,12 +254,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="take this many records only")
     parser.add_argument("--runner", choices=["processes", "ray"], default="processes")
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, stop)
     try:
         load(given.recipe)  # a mistake in it is told before Prefect's server is started
         rejected = curate(given.recipe, given.out, given.workers, given.limit, given.runner)
     except CurateError as error:
         print(f"curate: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return STOPPED
     return DONE_WITH_REJECTS if rejected else 0
 
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -77,4 +78,4 @@ def driven(method, shards, *, part_rows=stage.PART_ROWS, map=serial):
 def cut_into(table: pa.Table, borders: Sequence[int]) -> list[pa.Table]:
     """The table as shards that begin at the borders; some may be empty."""
     edges = [0, *sorted(min(border, table.num_rows) for border in borders), table.num_rows]
-    return [table.slice(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [table.slice(a, b - a) for a, b in pairwise(edges)]

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,7 @@ def laid_out(values, kind, draw):
 
 
 def rows(offsets, data):
-    return [data[a:b].tobytes() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [data[a:b].tobytes() for a, b in pairwise(offsets)]
 
 
 @given(texts, st.sampled_from(KINDS), st.data())
@@ -73,7 +74,7 @@ def test_fixed_rows_there_and_back(values, data):
 def test_lists_there_and_back(values, data):
     offsets, flat = arrow.lists(laid_out(values, pa.large_list(pa.uint16()), data.draw))
     assert flat.dtype == np.uint16
-    assert [flat[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)] == values
+    assert [flat[a:b].tolist() for a, b in pairwise(offsets)] == values
     first = flat[offsets[0] : offsets[-1]]
     made = arrow.large_lists(offsets - offsets[0], first)
     assert (made.type, made.to_pylist()) == (pa.large_list(pa.uint16()), values)

@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 from curate.errors import RecipeError
 from curate.stages.exact import Exact
 
-# Ids that share their leading bits, so parts hold many, and ids that differ in the last byte alone.
+# Ids that share one half with another, or all but a bit, so that no half will do.
 TEXTS = [b"", b"a", b"b", b"\xff"]
 IDS = [hashlib.sha256(text).digest()[:16] for text in TEXTS]
-IDS += [IDS[0][:15] + bytes([IDS[0][15] ^ 1]), IDS[0][:8] + IDS[1][:8], bytes(16), b"\xff" * 16]
+IDS += [
+    IDS[0][:15] + bytes([IDS[0][15] ^ 1]),
+    IDS[0][:8] + IDS[1][8:],
+    IDS[0][:1] + bytes(7) + IDS[0][8:],
+    bytes(16),
+    b"\xff" * 16,
+]
 
 
 def corpus(ids, flags=None):

@@ -76,7 +76,9 @@ def test_tables_without_rows_and_in_chunks():
 
 @given(st.lists(st.tuples(st.none() | st.integers(-2, 2), st.none() | st.floats(allow_infinity=False)), max_size=8))
 def test_rows_do_not_see_each_other(rows):
-    table = pa.table({"a": pa.array([a for a, _ in rows], pa.int64()), "b": pa.array([b for _, b in rows], pa.float64())})
+    table = pa.table(
+        {"a": pa.array([a for a, _ in rows], pa.int64()), "b": pa.array([b for _, b in rows], pa.float64())}
+    )
     expression = "a >= 0 and (b < 1 or a = 2)"
     alone = "".join(judged(expression, table.slice(i, 1)) for i in range(len(rows)))
     assert judged(expression, table) == alone

@@ -1,6 +1,8 @@
 """The flow: the same bytes as without Prefect, few tasks, workers that die, and a deployment on a real server."""
 
 import json
+import os
+import signal
 import sys
 import time
 import urllib.request
@@ -134,6 +136,23 @@ def test_without_a_server(small: tuple[str, dict[str, str]], tmp_path: Path) -> 
     done = finished(command, environment(tmp_path / "home"))
     assert done.returncode in (0, 3), done.stderr
     assert digests(tmp_path / "run") == digests(tmp_path / "one")
+
+
+def test_an_interrupt_ends_it_though_it_ends_the_server_too(small: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    path, expected = small
+    out, log = tmp_path / "run", tmp_path / "log"
+    command = [sys.executable, str(FLOW), path, "--out", str(out)]
+    with started(command, environment(tmp_path / "home"), log) as process:
+        deadline = time.monotonic() + 150
+        while not list(out.glob("ingest-*/manifest.json")):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=30) == 130, log.read_text()
+    assert "curate: stopped; what is finished is kept" in log.read_text()
+    run(recipe.load(path), str(out))
+    assert digests(out) == expected
 
 
 def killed(server: dict[str, str], path: str, folder: Path, times: int) -> Any:

@@ -159,7 +159,8 @@ WRONG_STAGES = {
     "- exact: {name: ingest}": "line 3: 'ingest' is taken by the raw documents",
     "- exact: {name: a/b}": r"line 3: stages\[0\] 'exact': a name has letters, digits and _, found 'a/b'",
     "- exact: {name: 3}": r"line 3: stages\[0\] 'exact': a name has letters, digits and _, found 3",
-    "- exact: {name: first}\n- heuristics:\n  from: frist": r"line 4: .* 'frist', no stage before it; did you mean 'first'\?",
+    "- exact: {name: a1}\n- heuristics:\n  from: 1a": r"line 4: .* '1a', no stage before it; before it are ingest, a1",
+    "- exact: {name: first}\n- heuristics:\n  from: frist": r"line 4: .* 'frist', .*; did you mean 'first'\?",
     "- exact:\n  from: exact": "line 3: 'exact' is from 'exact', no stage before it; before it are ingest",
     "- exact:\n  from: 3": r"line 3: stages\[0\] 'exact': `from:` is the name of one stage, found 3",
     "- exact:\n  from: [a, b]": r"line 3: stages\[0\] 'exact': `from:` is the name of one stage, found \['a', 'b'\]",
@@ -209,9 +210,9 @@ def test_a_file_is_read_and_named_in_errors(tmp_path):
     with pytest.raises(RecipeError, match=rf"{file}: line 2: stages\[0\]: no stage is called 'exakt'"):
         load(str(file))
     file.write_bytes(INGEST.encode() + b"name: caf\xe9\n")
-    with pytest.raises(RecipeError, match="web.yaml is no UTF-8 text"):
+    with pytest.raises(RecipeError, match=r"web\.yaml is no UTF-8 text"):
         load(str(file))
-    with pytest.raises(RecipeError, match="no recipe at .*none.yaml"):
+    with pytest.raises(RecipeError, match=r"no recipe at .*none\.yaml"):
         load(str(tmp_path / "none.yaml"))
     with pytest.raises(StoreError, match="Is a directory"):
         load(str(tmp_path))

@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb needs it: `curate --help` is to answer a
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -55,13 +56,13 @@ def parser() -> argparse.ArgumentParser:
 
     run = add("run", _run, "run a recipe; what is done already is kept")
     run.add_argument("recipe", metavar="RECIPE.yaml")
-    run.add_argument("--out", required=True, metavar="RUN", help="folder of the run; the same folder resumes")
+    run.add_argument("--out", type=_folder, required=True, metavar="RUN", help="folder of the run; the same resumes")
     run.add_argument("-j", "--jobs", type=_workers, default=1, metavar="N", help="worker processes (default 1)")
     run.add_argument("--limit", type=_positive, metavar="N", help="only N raw records, a keyed sample")
 
     plan = add("plan", _plan, "say what `run` would do and why, without doing it")
     plan.add_argument("recipe", metavar="RECIPE.yaml")
-    plan.add_argument("--out", required=True, metavar="RUN")
+    plan.add_argument("--out", type=_folder, required=True, metavar="RUN")
     plan.add_argument("--limit", type=_positive, metavar="N", help="as for `run`")
 
     one = add("filter", _filter, "filter a file, a folder, a glob or standard input in one go")
@@ -217,9 +218,16 @@ def _print(made: dict[str, Any], options: argparse.Namespace, show: Callable[[di
 
 
 def _json(made: Any) -> str:
-    import orjson  # which writes null for NaN and infinity, as JSON knows no such numbers
+    return json.dumps(_finite(made), indent=1, default=str, allow_nan=False)
 
-    return orjson.dumps(made, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity as null: JSON knows no such numbers."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _renamed(names: dict[str, str]) -> None:
@@ -234,15 +242,19 @@ def _ended(done: dict[str, Any], place: str | None) -> int:
         return 0
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in done["rejects"].items())
     kept = f"all are in {place}" if place else "give --dropped a file to have them all beside it"
-    print(
-        f"curate: complete, {done['rejected']:,} records rejected ({reasons}); the first is {done['first_reject']}; {kept}",
-        file=sys.stderr,
-    )
+    said = f"complete, {done['rejected']:,} records rejected ({reasons}); the first is {done['first_reject']}; {kept}"
+    print(f"curate: {said}", file=sys.stderr)
     return DONE_WITH_REJECTS
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _folder(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the name of a folder is wanted, found ''")
+    return text
 
 
 def _positive(text: str) -> int:

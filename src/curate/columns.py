@@ -48,10 +48,15 @@ def schema(described: Sequence[Described], inputs: Sequence[Input], taken: Colle
     columns: dict[str, tuple[pa.DataType, str]] = {}
     seen: dict[int, set[str]] = {}
     before: int | None = None
+    bad: list[str] = []
     for file in described:
         one = inputs[file.input]
         if file.format == "parquet":
-            fields = _parquet_fields(file, one)
+            try:
+                fields = _parquet_fields(file, one)
+            except DataError as error:
+                bad.append(str(error))
+                continue
         elif file.format == "jsonl":
             fields = sample(file, share)
             seen.setdefault(file.input, set()).update(fields)
@@ -63,6 +68,9 @@ def schema(described: Sequence[Described], inputs: Sequence[Input], taken: Colle
                 _merge(columns, field, kind, file.name)
             elif field == one.text and before is None:
                 before = len(columns)
+    if bad:
+        more = f"\nand {len(bad) - 10} more" if len(bad) > 10 else ""
+        raise DataError("\n".join(bad[:10]) + more)
     for index, names in seen.items():
         _check_named(inputs[index], names)
     names = {*RESERVED, *taken}

@@ -100,6 +100,8 @@ def find(root: str, inputs: Sequence[Input]) -> tuple[RawFile, ...]:
     for index, one in enumerate(inputs):
         for pattern in one.files:
             for name, uri, entry in _matches(root, pattern, one):
+                if not name.isprintable() and name.encode(errors="replace").decode() != name:
+                    raise RecipeError(f"the file name {name!r} is no UTF-8: rename it")
                 file = RawFile(name, uri, entry.size, entry.token, index, _format(name, one, pattern))
                 before = found.setdefault(uri, file)
                 if before.input != index:

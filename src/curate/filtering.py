@@ -146,6 +146,10 @@ def _write(result: Result, outputs: Outputs, text: str) -> dict[str, Any]:
     assert rule is not None
     marks = [dataset for step, dataset in result.steps if step.node.stage.kind == "exact"]
     names = _names(result.carried, text)
+    rows = [name for name in (outputs.kept, outputs.dropped) if name is not None]
+    for column in result.carried:
+        if _holds_bytes(column.type) and any(not name.endswith(".parquet") for name in rows):
+            raise RecipeError(f"'{field_of(column)}' is {column.type}, which JSON cannot hold: let OUT be parquet")
     with _sink(outputs.kept) as keep, _sink(outputs.dropped) as drop:
         for shard in survivors.manifest.shards:
             keep(
@@ -203,6 +207,11 @@ def _marked(table: pa.Table, names: dict[str, str], duplicates: bool) -> pa.Tabl
     return plain.append_column("survivor", table["duplicate_of"]) if duplicates else plain
 
 
+def _holds_bytes(kind: pa.DataType) -> bool:
+    inner = [kind.field(index).type for index in range(kind.num_fields)]
+    return "binary" in str(kind) if not inner else any(map(_holds_bytes, inner))
+
+
 def _readable(table: pa.Table) -> pa.Table:
     shown = [raw.decode("utf-8", "backslashreplace") if raw is not None else None for raw in table["raw"].to_pylist()]
     return table.set_column(table.column_names.index("raw"), "raw", pa.array(shown, pa.string()))
@@ -221,9 +230,10 @@ def _sink(target: str | None) -> Iterator[Callable[[pa.Table], None]]:
             writers: list[pq.ParquetWriter] = []
 
             def parquet(table: pa.Table) -> None:
-                if not writers:
-                    writers.append(stack.enter_context(pq.ParquetWriter(file, table.schema, compression="zstd")))
-                writers[0].write_table(table)
+                with _naming(target):
+                    if not writers:
+                        writers.append(stack.enter_context(pq.ParquetWriter(file, table.schema, compression="zstd")))
+                    writers[0].write_table(table)
 
             yield parquet
             return
@@ -235,8 +245,25 @@ def _sink(target: str | None) -> Iterator[Callable[[pa.Table], None]]:
             import zstandard
 
             file = stack.enter_context(zstandard.ZstdCompressor(level=3).stream_writer(file, closefd=False))
-        yield lambda table: _lines(table, file)
-        file.flush()
+
+        def lines(table: pa.Table) -> None:
+            with _naming(target):
+                _lines(table, file)
+
+        yield lines
+        with _naming(target):
+            file.flush()
+
+
+@contextlib.contextmanager
+def _naming(target: str) -> Iterator[None]:
+    """A failure to write is named here, where it is known which of the open files it is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StoreError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def _lines(table: pa.Table, file: Any) -> None:

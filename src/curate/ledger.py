@@ -68,12 +68,15 @@ def save(folder: str, receipts: Iterable[Receipt]) -> None:
 
 
 def load(folder: str) -> pa.Table | None:
-    """The ledger of a dataset, or None."""
+    """The ledger of a dataset, or None where there is none that can be read: nothing depends on it."""
     uri = store.join(folder, NAME)
     if not store.exists(uri):
         return None
-    with store.open_input(uri) as file:
-        return pq.read_table(file)
+    try:
+        with store.open_input(uri) as file:
+            return pq.read_table(file)
+    except (pa.ArrowException, OSError):
+        return None
 
 
 def _record(receipt: Receipt) -> dict[str, Any]:

@@ -17,6 +17,13 @@ FORMAT = 1
 NAME = "manifest.json"
 
 
+_REPAIR = "`curate verify` says what else is and lets go of it, and `curate run` makes it again"
+
+
+class Damaged(DataError):
+    """A file of ours is not as it was written."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """One file: name below the dataset's folder, rows, bytes, digest, and digests of its columns."""
@@ -104,17 +111,15 @@ class Manifest:
         if not store.exists(store.join(folder, NAME)):
             return None
         raw = parse(store.join(folder, NAME))
-        if raw.get("format") != FORMAT:
-            found = raw.get("format")
-            raise DataError(f"{folder}/{NAME}: format {found} is not {FORMAT}; run again in a new folder")
-        return Manifest(
-            raw["id"],
-            raw["name"],
-            raw["made_by"],
-            raw["columns"],
-            tuple(receipt(unit) for unit in raw["units"]),
-            tuple(Shard(**shard) for shard in raw["finish"]),
-        )
+        try:
+            if raw["format"] != FORMAT:
+                found = raw["format"]
+                raise DataError(f"{folder}/{NAME}: format {found} is not {FORMAT}; run again in a new folder")
+            units = tuple(receipt(unit) for unit in raw["units"])
+            finish = tuple(Shard(**shard) for shard in raw["finish"])
+            return Manifest(raw["id"], raw["name"], raw["made_by"], raw["columns"], units, finish)
+        except (KeyError, TypeError) as error:
+            raise Damaged(f"{folder}/{NAME} is damaged ({error!r}); {_REPAIR}") from error
 
 
 def receipt(raw: dict[str, Any]) -> Receipt:
@@ -153,7 +158,7 @@ def parse(uri: str) -> Any:
     try:
         return json.loads(store.read(uri))
     except ValueError as error:
-        raise DataError(f"{uri} is damaged ({error}); `curate verify` finds what else is") from error
+        raise Damaged(f"{uri} is damaged ({error}); {_REPAIR}") from error
 
 
 def fingerprint(payload: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import raw, store
+from curate import assets, raw, store
 from curate.errors import AssetError, RecipeError, UnitsFailed, nearest
 from curate.execute import Failed, attempt
 from curate.manifest import Manifest, canonical, fingerprint, parse
@@ -170,9 +170,12 @@ def _step(
     node = replace(node, stage=stage.bind(made))
     stage = node.stage
     ids = {source.id if i < 0 else steps[i].id for i in {documents, *(have[name] for name in wanted)}}
-    made_by: dict[str, Any] = {"stage": stage.identity(), "name": node.name, "inputs": sorted(ids)}
-    if stage.asset_fields:
-        made_by["assets"] = {field: digest(getattr(stage, field)) for field in stage.asset_fields}
+    try:
+        made_by: dict[str, Any] = {"stage": stage.identity(), "name": node.name, "inputs": sorted(ids)}
+        if stage.asset_fields:
+            made_by["assets"] = {field: digest(assets.find(getattr(stage, field))) for field in stage.asset_fields}
+    except AssetError as error:
+        raise AssetError(f"{_place(node, index)}: {error}") from error
     key = fingerprint(made_by)
     if stage.gathers == "neighbours":
         promised = [name for name in have if have[name] == documents]
@@ -192,14 +195,9 @@ def _place(node: Node, index: int) -> str:
 
 
 @cache
-def digest(location: str) -> str:
+def digest(asset: assets.Asset) -> str:
     """SHA-256 of an asset's content."""
-    from curate import assets
-
-    uri = assets.locate(location)
-    if not store.exists(uri):
-        raise AssetError(f"no file at {uri}")
-    return hashlib.sha256(store.read(uri)).hexdigest()
+    return hashlib.sha256(asset.read()).hexdigest()
 
 
 def _visible(source: Source, steps: list[Step], documents: int, columns: tuple[int, ...]) -> dict[str, int]:

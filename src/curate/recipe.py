@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from curate import store
-from curate.errors import RecipeError, nearest
+from curate.errors import RecipeError, StoreError, nearest
 from curate.stage import Stage
 from curate.stages import STAGES
 from curate.stages.ingest import Ingest, Input
@@ -47,7 +47,10 @@ def load(uri: str) -> Recipe:
     """Read a recipe file; raw files and assets are relative to its folder."""
     if not store.exists(uri):
         raise RecipeError(f"no recipe at {uri}")
-    text = store.read(uri)
+    try:
+        text = store.read(uri)
+    except StoreError as error:
+        raise RecipeError(f"no recipe at {uri}: {error}") from error
     try:
         return parse(text.decode("utf-8-sig"), root=store.parent(store.absolute(uri)))
     except UnicodeDecodeError as error:

@@ -172,7 +172,7 @@ class _Reader:
                     try:
                         batch = next(batches, None)
                     except UNREADABLE as error:
-                        batch, why = None, str(error)
+                        batch, why = None, " ".join(str(error).split())
                     if batch is None:
                         break
                     yield self._rows(pa.table(batch), part.name, row, keep)
@@ -186,6 +186,7 @@ class _Reader:
         if keep is not None:
             mask = keep(rows)
             table, rows = table.filter(pa.array(mask)), rows[mask]
+        table = _decoded(table)
         reasons: dict[int, str] = dict.fromkeys(_invalid(table), "invalid UTF-8: a text column of this row is no UTF-8")
         if reasons:
             good = np.setdiff1d(np.arange(len(rows)), list(reasons))
@@ -337,6 +338,14 @@ def _text(part: Slice, most: int) -> tuple[bytes, str]:
     except UnicodeDecodeError as error:
         return text[:RAW], f"invalid UTF-8: byte {error.start + 1} is 0x{text[error.start]:02x}"
     return text, ""
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    """Dictionaries undone, as one bad word in a dictionary would condemn all rows."""
+    for index, column in enumerate(table.schema):
+        if pa.types.is_dictionary(column.type):
+            table = table.set_column(index, column.name, one(table[index]).dictionary_decode())
+    return table
 
 
 def _invalid(table: pa.Table) -> list[int]:

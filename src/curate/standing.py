@@ -6,7 +6,7 @@ Looks at names, lengths and the last bytes, one listing for each folder; `verify
 from dataclasses import replace
 
 from curate import store
-from curate.manifest import Manifest, Receipt, Shard, load_receipts, save_receipt
+from curate.manifest import Damaged, Manifest, Receipt, Shard, load_receipts, save_receipt
 
 
 def intact(folder: str) -> Manifest | None:
@@ -33,7 +33,10 @@ def reopen(folder: str, manifest: Manifest, bad: set[str]) -> None:
 
 def standing(folder: str) -> dict[str, Receipt]:
     """Units of a dataset, whole or not, whose files are all there in their full size."""
-    manifest = Manifest.load(folder)
+    try:
+        manifest = Manifest.load(folder)
+    except Damaged:  # it proves nothing: what it spoke of is made again
+        manifest = None
     receipts = {**({one.unit: one for one in manifest.units} if manifest else {}), **load_receipts(folder)}
     sizes: dict[str, dict[str, int]] = {}
 

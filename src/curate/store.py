@@ -172,6 +172,19 @@ def size(uri: str) -> int:
         raise StoreError(f"cannot read {uri}: {_reason(error)}") from error
 
 
+def stamp(uri: str) -> str:
+    """A token that changes with a file's content: its size, and its time or what the object store has for it."""
+    try:
+        if is_local(uri):
+            found = os.stat(_path(uri))
+            return f"{found.st_size}:{found.st_mtime_ns}"
+        fs, path = _remote(uri)
+        info = fs.info(path)
+    except OSError as error:
+        raise StoreError(f"cannot read {uri}: {_reason(error)}") from error
+    return f"{info.get('size')}:{_token(info)}"
+
+
 def listing(folder: str) -> dict[str, int]:
     """Names directly below a folder with their sizes (folders count 0); empty when there is no such folder."""
     if is_local(folder):
@@ -218,9 +231,12 @@ def glob(root: str, pattern: str) -> list[Entry]:
                     f"cannot read {path}: it links to {info.get('destination')}, which is not there"
                 ) from error
         if info.get("type") == "file":
-            token = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
-            entries.append(Entry(name, int(info.get("size") or 0), str(token)))
+            entries.append(Entry(name, int(info.get("size") or 0), _token(info)))
     return sorted(entries, key=lambda entry: entry.name)
+
+
+def _token(info: dict[str, Any]) -> str:
+    return str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or "")
 
 
 def remove(uri: str) -> None:

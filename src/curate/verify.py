@@ -9,7 +9,7 @@ from typing import Any
 
 from curate import store
 from curate.execute import serial
-from curate.manifest import Manifest, Receipt, parse
+from curate.manifest import NAME, Damaged, Manifest, Receipt, parse
 from curate.outputs import state
 from curate.stage import Map
 from curate.standing import reopen
@@ -32,15 +32,21 @@ def verify(out: str, *, map: Map = serial) -> dict[str, Any]:
         for step in steps:
             top = store.join(out, step["folder"])
             for folder in (top, store.join(top, "evidence"), store.join(top, "rule")):
-                manifest = Manifest.load(folder)
+                try:
+                    manifest = Manifest.load(folder)
+                except Damaged:
+                    damage.append(Finding(store.join(folder, NAME), "cannot be read"))
+                    store.remove(store.join(folder, NAME))
+                    _reopen_whole(top)
+                    continue
                 if manifest is None:
                     continue
                 found = [one for ones in map(partial(_check, folder=folder), manifest.units) for one in ones]
                 ending = _check(Receipt("finish", "", manifest.finish, 0, 0), folder)
                 if found or ending:
                     reopen(folder, manifest, {unit for unit, _ in found})
-                    if folder != top and (whole := Manifest.load(top)) is not None:
-                        reopen(top, whole, set())
+                    if folder != top:
+                        _reopen_whole(top)
                 damage += [finding for _, finding in (*found, *ending)]
                 files = [file for unit in manifest.units for file in unit.files] + list(manifest.finish)
                 checked += len(files)
@@ -73,12 +79,20 @@ def _verdict(top: str) -> list[Finding]:
     if not store.exists(store.join(folder, "done.json")):
         return []
     found = []
-    for name, digest in parse(store.join(folder, "done.json"))["files"].items():
+    try:
+        digests = parse(store.join(folder, "done.json"))["files"]
+    except (Damaged, KeyError, TypeError):
+        digests = {"done.json": ""}
+    for name, digest in digests.items():
         uri = store.join(folder, name)
         if not store.exists(uri) or sha256(store.read(uri)) != digest:
             found.append(Finding(uri, "not what was judged"))
     if found:
         store.remove(folder)
-        if (manifest := Manifest.load(top)) is not None:
-            reopen(top, manifest, set())
+        _reopen_whole(top)
     return found
+
+
+def _reopen_whole(top: str) -> None:
+    if (manifest := Manifest.load(top)) is not None:
+        reopen(top, manifest, set())

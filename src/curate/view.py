@@ -69,7 +69,8 @@ def read(files: Files, rows: int) -> pa.Table:
             with store.open_input(uri) as source:
                 table = pq.ParquetFile(source).read(columns=list(names), use_threads=False)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{uri} is damaged ({error}); run `curate verify`, then `curate run` again") from error
+            said = " ".join(str(error).split())
+            raise DataError(f"{uri} is damaged ({said}); run `curate verify`, then `curate run` again") from error
         if table.num_rows != rows:
             raise DataError(f"{uri} has {table.num_rows} rows where {rows} were promised; run `curate verify`")
         columns.update(zip(table.column_names, table.columns, strict=True))

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curate import store
 from curate.errors import DataError, RecipeError
 from curate.manifest import Manifest, Receipt
 from curate.outputs import state
-from curate.view import DOCUMENT_COLUMNS
+from curate.view import DOCUMENT_COLUMNS, read
 
 Place = tuple[int, int]
 _SHOWN = 300
+_MAP = ("window", "start", "length", "id", "origin", "epoch", "offset")
 _EXAMPLE_BYTES = 200
 
 
@@ -77,13 +77,11 @@ def _find(out: str, step: dict[str, Any], base: Manifest, document: str) -> Iter
 
 
 def _rejected(out: str, step: dict[str, Any], base: Manifest, document: str) -> Iterator[dict[str, Any]]:
-    folder = store.join(out, step["folder"], "rejects")
-    for receipt in base.units:
-        if receipt.rejected:
-            with store.open_input(store.join(folder, f"{receipt.unit}.parquet")) as file:
-                table = pq.read_table(file)
-            for row in table.filter(pc.equal(table["origin"], document)).to_pylist():
-                yield {"origin": row["origin"], "reason": row["reason"], "raw": _shown(row["raw"])}
+    folder = store.join(out, step["folder"])
+    for shard in (shard for receipt in base.units for shard in receipt.rejects):
+        table = read(((store.join(folder, shard.name), ("origin", "reason", "raw")),), shard.rows)
+        for row in table.filter(pc.equal(table["origin"], document)).to_pylist():
+            yield {"origin": row["origin"], "reason": row["reason"], "raw": _shown(row["raw"])}
 
 
 def _story(out: str, steps: list[dict[str, Any]], base: Manifest, place: Place) -> dict[str, Any]:
@@ -123,8 +121,7 @@ def _windows(folder: str, manifest: Manifest, key: str, origin: str) -> list[dic
     found = []
     for shard in manifest.shards:
         if shard.name.startswith("map/"):
-            with store.open_input(store.join(folder, shard.name)) as file:
-                table = pq.read_table(file)
+            table = read(((store.join(folder, shard.name), _MAP),), shard.rows)
             mine = pc.and_(
                 pc.equal(table["origin"], origin),
                 pc.equal(table["id"], pa.scalar(bytes.fromhex(key), pa.binary(16))),
@@ -172,8 +169,8 @@ def _manifest(out: str, step: dict[str, Any]) -> Manifest:
 
 
 def _read(folder: str, manifest: Manifest, shard: int, columns: list[str]) -> pa.Table:
-    with store.open_input(store.join(folder, manifest.shards[shard].name)) as file:
-        return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+    one = manifest.shards[shard]
+    return read(((store.join(folder, one.name), tuple(columns)),), one.rows)
 
 
 def _row(folder: str, manifest: Manifest, place: Place, columns: list[str]) -> dict[str, Any]:

@@ -23,6 +23,9 @@ from curate.kernels.pack import copy_ranges
 from curate.stage import Gathered
 from curate.trainers import body, megatron_index, parquet_windows, token_dtype
 
+LONGEST_NAME = 120
+"""Characters of a source's name that its files bear; file systems take 255 bytes in all."""
+
 PLAN = pa.schema(
     [
         ("stream", pa.string()),
@@ -116,8 +119,9 @@ def files(
         "tokens": {plan["stream"]: tokens},
         "padding": {plan["stream"]: count * window - tokens},
         "left_out": {plan["stream"]: made.left_out},
-        prefix: {"windows": count, "tokens": tokens},
     }
+    if count:
+        counts[prefix] = {"windows": count, "tokens": tokens}
     return Gathered(out, count, counts)
 
 
@@ -181,6 +185,7 @@ def file_name(stream: str) -> str:
     """`train/SOURCE` with nothing in the source's name that paths or blend lists cannot hold."""
     split, _, source = stream.partition("/")
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in source).lstrip(".") or "_"
+    plain = plain[:LONGEST_NAME]
     if plain != source:
         plain += "-" + hashlib.sha256(source.encode()).hexdigest()[:8]
     return f"{split}/{plain}"

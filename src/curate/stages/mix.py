@@ -180,8 +180,8 @@ class Mix(Stage):
             feasible = min(int(most[source] / share) for source, share in shares.items())
             raise RecipeError(
                 f"mix: {budget:,} tokens at share {float(shares[worst]):.4g} of '{worst}' are {quotas[worst]:,} "
-                f"tokens, {quotas[worst] / tokens[worst]:.2f} epochs of the {tokens[worst]:,} it has; `max_epochs` allows "
-                f"{self.max_epochs:g}. With these shares at most {feasible:,} tokens are feasible"
+                f"tokens, {quotas[worst] / tokens[worst]:.2f} epochs of the {tokens[worst]:,} it has; `max_epochs` "
+                f"allows {self.max_epochs:g}. With these shares at most {feasible:,} tokens are feasible"
             )
         return quotas
 

@@ -8,19 +8,20 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from curate import assets, store
 from curate.arrow import large_lists, one
+from curate.assets import Asset, find
 from curate.errors import AssetError, DataError
 from curate.stage import Stage, Verdict
 from curate.trainers import token_dtype
 
 BATCH_BYTES = 8 << 20
-CHECKED = 4
+CHECKED, LONG = 4, 20_000
 _END = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|end▁of▁sentence|>", "[SEP]")
 _PAD = ("<|pad|>", "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>", "<|endofpad|>")
 
@@ -54,13 +55,16 @@ class Tokenize(Stage):
     @property
     def facts(self) -> dict[str, Any]:
         """What packers and trainers need to know: vocabulary (largest id + 1), end and pad tokens and ids."""
-        special, vocabulary = _specials(self.tokenizer)
+        asset = find(self.tokenizer)
+        special, vocabulary = _specials(asset)
         end = self.end or next((token for token in _END if token in special), None)
         if end is None or end not in special:
-            shown = ", ".join(sorted(special)[:8]) or "none"
+            shown, wanted = ", ".join(sorted(special)[:8]) or "none", f"'{end}' " if end else ""
             raise AssetError(
-                f"{self.tokenizer}: no end-of-text token {end or ''}among its specials ({shown}); name it with `end:`"
+                f"{self.tokenizer}: no end-of-text token {wanted}among its specials ({shown}); name it with `end:`"
             )
+        for load in dict.fromkeys((_tokenizers, _LOADERS[self.engine])):  # known before work if it cannot be loaded
+            load(asset)
         pad = next((token for token in _PAD if token in special and token != end), None)
         return {
             "vocabulary": vocabulary,
@@ -71,14 +75,14 @@ class Tokenize(Stage):
         }
 
     def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
-        facts = self.facts
+        facts, asset = self.facts, find(self.tokenizer)
         dtype = token_dtype(facts["vocabulary"])
         pieces, lengths = [], []
         for batch in _batches(one(shard["text"])):
             texts = batch.to_pylist()
-            flat, counts = _ENCODERS[self.engine](self.tokenizer, texts)
+            flat, counts = _ENCODERS[self.engine](asset, texts)
             if self.engine != "tokenizers":
-                _compare(self.tokenizer, texts, flat, counts)
+                _compare(asset, texts, flat, counts)
             ended = np.full(flat.size + len(texts), facts["end_id"], dtype)
             ends = np.cumsum(counts + 1) - 1
             body = np.ones(ended.size, bool)
@@ -107,28 +111,26 @@ def _batches(text: pa.Array) -> Iterator[pa.Array]:
         start = stop
 
 
-def _reference(location: str, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    encoded = _tokenizers(location).encode_batch_fast(texts, add_special_tokens=False)
+def _reference(asset: Asset, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    encoded = _tokenizers(asset).encode_batch_fast(texts, add_special_tokens=False)
     counts = np.fromiter((len(one_text) for one_text in encoded), np.int64, len(encoded))
     parts = [np.asarray(one_text.ids, np.uint32) for one_text in encoded]
     return np.concatenate(parts) if parts else np.empty(0, np.uint32), counts
 
 
-def _fast(location: str, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    ids, offsets = _fastokens(location).encode_batch_flat(texts, add_special_tokens=False)
+def _fast(asset: Asset, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    ids, offsets = _fastokens(asset).encode_batch_flat(texts, add_special_tokens=False)
     return np.frombuffer(ids, np.uint32), np.diff(np.frombuffer(offsets, np.uint64).astype(np.int64))
 
 
 _ENCODERS = {"tokenizers": _reference, "fastokens": _fast}
 
 
-def _compare(location: str, texts: list[str], flat: np.ndarray, counts: np.ndarray) -> None:
-    """The first few documents and the longest short one must have the reference's ids."""
+def _compare(asset: Asset, texts: list[str], flat: np.ndarray, counts: np.ndarray) -> None:
+    """The first few documents that are not long must have the reference's ids."""
     starts = np.cumsum(counts) - counts
-    for index in range(min(CHECKED, len(texts))):
-        want, _ = _reference(location, [texts[index][:20_000]])
-        if len(texts[index]) > 20_000:
-            continue
+    for index in islice((i for i, text in enumerate(texts) if len(text) <= LONG), CHECKED):
+        want, _ = _reference(asset, [texts[index]])
         if not np.array_equal(flat[starts[index] : starts[index] + counts[index]], want):
             raise DataError(
                 f"the fast tokenizer differs from the reference on the text that begins {texts[index][:60]!r}; "
@@ -137,39 +139,53 @@ def _compare(location: str, texts: list[str], flat: np.ndarray, counts: np.ndarr
 
 
 @cache
-def _tokenizers(location: str) -> Any:
+def _tokenizers(asset: Asset) -> Any:
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_str(_plain(location))
+    try:
+        return Tokenizer.from_str(_plain(asset))
+    except Exception as error:  # the only type that this library raises
+        raise AssetError(f"{asset.uri} is no tokenizer.json that can be used: {error}") from error
 
 
 @cache
-def _fastokens(location: str) -> Any:
+def _fastokens(asset: Asset) -> Any:
     try:
         from fastokens import Tokenizer
     except ImportError as error:
         raise AssetError("`engine: fastokens` needs the package fastokens; `pip install fastokens`") from error
-    return Tokenizer.from_json_str(_plain(location))
+    try:
+        return Tokenizer.from_json_str(_plain(asset))
+    except ValueError as error:
+        raise AssetError(f"fastokens cannot use {asset.uri} ({error}); take `engine: tokenizers`") from error
+
+
+_LOADERS = {"tokenizers": _tokenizers, "fastokens": _fastokens}
 
 
 @cache
-def _raw(location: str) -> dict[str, Any]:
-    uri = assets.locate(location)
-    if not store.exists(uri):
-        raise AssetError(f"no tokenizer at {uri}")
+def _raw(asset: Asset) -> dict[str, Any]:
     try:
-        raw = json.loads(store.read(uri))
+        raw = json.loads(asset.read())
     except ValueError as error:
-        raise AssetError(f"{uri} is no tokenizer.json: {error}") from error
-    if not isinstance(raw, dict) or "model" not in raw:
-        raise AssetError(f"{uri} is no tokenizer.json: it has no `model`")
+        raise AssetError(f"{asset.uri} is no tokenizer.json: {error}") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("model"), dict):
+        raise AssetError(f"{asset.uri} is no tokenizer.json: it has no `model`")
+    vocabulary, added = raw["model"].get("vocab") or {}, raw.get("added_tokens") or []
+    try:
+        pieces = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+        numbers = [*pieces, *(token["id"] for token in added if isinstance(token["content"], str))]
+    except (TypeError, KeyError) as error:
+        raise AssetError(f"{asset.uri} is no tokenizer.json: its tokens are no list of contents and ids") from error
+    if not all(isinstance(number, int) and 0 <= number < 1 << 32 for number in numbers):
+        raise AssetError(f"{asset.uri} is no tokenizer.json: ids are whole numbers below 2^32")
     return raw
 
 
 @cache
-def _specials(location: str) -> tuple[dict[str, int], int]:
+def _specials(asset: Asset) -> tuple[dict[str, int], int]:
     """Special tokens with their ids, and the largest id of all tokens plus one."""
-    raw = _raw(location)
+    raw = _raw(asset)
     added = raw.get("added_tokens") or []
     special = {token["content"]: int(token["id"]) for token in added if token.get("special")}
     vocabulary = raw["model"].get("vocab") or {}
@@ -178,10 +194,10 @@ def _specials(location: str) -> tuple[dict[str, int], int]:
 
 
 @cache
-def _plain(location: str) -> str:
+def _plain(asset: Asset) -> str:
     """The tokenizer without specials, padding, truncation and template: text in, its own ids out."""
-    raw = dict(_raw(location))
-    special = _specials(location)[0]
+    raw = dict(_raw(asset))
+    special = _specials(asset)[0]
     raw["added_tokens"] = [token for token in raw.get("added_tokens") or [] if not token.get("special")]
     raw |= {"padding": None, "truncation": None, "post_processor": None}
     model = dict(raw["model"])
@@ -193,11 +209,7 @@ def _plain(location: str) -> str:
             for piece, n in vocabulary.items()
         }
     elif isinstance(vocabulary, list):
-        unknown = model.get("unk_id")
-        model["vocab"] = [
-            [_hidden(piece), score] if piece in special and index != unknown else [piece, score]
-            for index, (piece, score) in enumerate(vocabulary)
-        ]
+        model["vocab"] = [[_hidden(piece) if piece in special else piece, score] for piece, score in vocabulary]
     raw["model"] = model
     return json.dumps(raw, ensure_ascii=False)
 
