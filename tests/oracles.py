@@ -107,3 +107,12 @@ def fewest_windows(lengths: list[int], window: int) -> int:
         return min(best(after, way) for way in ways)
 
     return best(sorted(lengths, reverse=True), ())
+
+
+# --- kernels/copies.py ---
+
+
+def first_copies_slowly(digests: list[tuple[int, int]]) -> list[int]:
+    """For each digest the index of the first that equals it, by a dictionary."""
+    seen: dict[tuple[int, int], int] = {}
+    return [seen.setdefault(digest, index) for index, digest in enumerate(digests)]

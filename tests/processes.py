@@ -33,7 +33,7 @@ def started(command: Sequence[str], env: dict[str, str], log: Path) -> Iterator[
         end(process)
 
 
-def finished(command: Sequence[str], env: dict[str, str], *, seconds: float = 150) -> subprocess.CompletedProcess[str]:
+def finished(command: Sequence[str], env: dict[str, str], *, seconds: float = 190) -> subprocess.CompletedProcess[str]:
     """A program that ran to its end, with what it said."""
     process = subprocess.Popen(
         command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -98,7 +98,7 @@ def recipe(name: str, text: bytes | str, *words: str) -> Bad:
 
 
 def rule(name: str, expression: str, *words: str) -> Bad:
-    stages = "[heuristics, {select: {keep: {long: %s}}}]" % json.dumps(expression)
+    stages = "[heuristics, {select: {keep: {long: " + json.dumps(expression) + "}}}]"
     return Bad(name, 2, words, kept=None, stages=stages)
 
 
@@ -119,7 +119,7 @@ def link(name: str, target: str) -> Callable[[Path], None]:
 
 
 FILES = [
-    Bad("nothing in them", 0, files={name: b"" for name in ("e.jsonl", "e.jsonl.gz", "e.jsonl.zst", "e.txt", "e.md")}),
+    Bad("nothing in them", 0, files=dict.fromkeys(("e.jsonl", "e.jsonl.gz", "e.jsonl.zst", "e.txt", "e.md"), b"")),
     Bad("compressed nothing", 0, files={"e.jsonl.gz": gzip.compress(b""), "e.jsonl.zst": zstandard.compress(b"")}),
     Bad("parquet without rows", 0, files={"e.parquet": parquet({"text": pa.array([], pa.string())})}),
     Bad("parquet of no bytes", 4, ("raw/e.parquet", "0 bytes"), {"e.parquet": b""}, None),
@@ -131,7 +131,7 @@ FILES = [
         {"e.jsonl": zstandard.compress(texts("x"))}),
     Bad("gz named txt", 3, ("raw/e.txt: gzip", "name does not say so"), {"e.txt": gzip.compress(b"x")}),
     Bad("parquet named jsonl", 3, ("raw/e.jsonl:1: parquet",), {"e.jsonl": parquet({"text": ["x"]})}),
-    Bad("zst cut short", 3, ("raw/e.jsonl.zst", "after record 40", "cut short"),
+    Bad("zst cut short", 3, ("1 damaged)", "raw/e.jsonl.zst", "after record 40", "cut short"),
         {"e.jsonl.zst": zstandard.compress(texts(*LINES)) + zstandard.compress(texts(*LINES))[:-9]}, LINES),
     Bad("gz cut short", 3, ("raw/e.jsonl.gz", "after record 40", "cut short"),
         {"e.jsonl.gz": gzip.compress(texts(*LINES)) + gzip.compress(texts("x"))[:-12]}, LINES),
@@ -199,7 +199,7 @@ FILES = [
     Bad("a column that some lack", 0, files={"e.jsonl": jsonl({"text": "a", "n": 1}),
         "f.parquet": parquet({"text": ["b"]})}, kept=("a", "b")),
     Bad("columns named like ours", 0, ("carried as in_id, in_words, in_source", "'words'", "so have we"),
-        {"e.jsonl": jsonl({name: "a" for name in OURS})}, ("a",), INGEST + ", id: null", "[heuristics, exact, {select: "
+        {"e.jsonl": jsonl(dict.fromkeys(OURS, "a"))}, ("a",), INGEST + ", id: null", "[heuristics, exact, {select: "
         "{keep: {first: not duplicate}}}, {tokenize: {tokenizer: tokenizer.json}}, mix]"),
     Bad("more bad rows than allowed", 4, ("1 of 3 raw records", "1 not JSON", "raw/e.jsonl:1", "max_rejects",
         "0.01"), {"e.jsonl": b"rubbish\n"}, GOOD, "files: raw, source: web"),
@@ -266,7 +266,7 @@ RECIPES = [
     Bad("bananas", 2, ("stages[1] 'mix'", "'20 Bananas'", "500000, 2.5M or 20B"), kept=None,
         stages=MIX % "tokens: 20 Bananas"),
     Bad("no row survives", 2, ("mix: no documents are left", "rules"), kept=GOOD,
-        stages="[heuristics, {select: {keep: {long: words > 99}}}, %s" % (MIX % "")[1:]),
+        stages="[heuristics, {select: {keep: {long: words > 99}}}, " + (MIX % "")[1:]),
     Bad("no tokenizer", 5, ("stages[0] 'tokenize'", "no file at", "tokenizer.json"), kept=None, stages=MIX % "",
         prepare=lambda folder: (folder / "tokenizer.json").unlink()),
     tokenizer("a tokenizer cut short", json.dumps(TOKENIZER)[:-9], "is no tokenizer.json"),
@@ -313,6 +313,13 @@ FILTERS = [
         command=filtering("raw/e.jsonl", "empty.parquet")),
     Bad("filter: spaces, letters and brackets", 0, files={"a b/ü [x].jsonl": texts(*GOOD)},
         command=filtering("raw/a b/ü [x].jsonl", "out.jsonl.gz")),
+    Bad("filter: two kinds of rows on one output", 2, ("standard output", "--dropped"), kept=None,
+        command=filtering("raw/good.jsonl", "-", "--dropped", "-")),
+    Bad("filter: no input named", 2, ("IN is empty",), kept=None, command=filtering("", "out.jsonl")),
+    Bad("filter: nothing at the top of the disk", 2, ("'/no-such-file.jsonl' matches nothing",), kept=None,
+        command=filtering("/no-such-file.jsonl", "out.jsonl")),
+    Bad("filter: capital letters", 0, files={"e.JSONL.GZ": gzip.compress(texts(*GOOD))},
+        command=filtering("raw/e.JSONL.GZ", "out.jsonl")),
     Bad("filter: JSON and rows on one output", 2, ("--json", "standard output"), kept=None,
         command=filtering("raw/good.jsonl", "-", "--json")),
 ]  # fmt: skip
@@ -602,9 +609,7 @@ def test_sources_of_any_name(source: str, place: Path, capfd: pytest.CaptureFixt
 
 @pytest.mark.parametrize("damage", ["no JSON", "{}", "[1]", '{"format": 1}'])
 @pytest.mark.parametrize("stage", ["ingest-*", "exact-*", "exact-*/evidence"])
-def test_a_damaged_manifest_is_mended(
-    stage: str, damage: str, place: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_manifest_is_mended(stage: str, damage: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_recipe(place, INGEST, "[exact]")
     assert main(RUN) == 0
     before = digests(place / "out")

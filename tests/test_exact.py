@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from driving import cut_into, driven
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from curate.errors import RecipeError
@@ -58,6 +58,7 @@ def slowly(ids, flags):
     st.lists(st.integers(0, 40), max_size=4),
     st.sampled_from([1, 5, 1000]),
 )
+@example([(IDS[0], True), (IDS[6], True), (IDS[0], True), (IDS[6], True)], [], 1000)
 def test_later_copies_are_marked_with_the_first(rows, borders, part_rows):
     ids, flags = [key for key, _ in rows], [flag for _, flag in rows]
     table = corpus(ids, flags)

@@ -4,9 +4,13 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
+import psutil
 import pytest
 
 from curate.errors import AssetError, CurateError, DataError, UnitsFailed
@@ -157,3 +161,31 @@ def test_many_failures_are_told_by_their_cause():
     assert "and 2 other causes" in message
     assert "others are done" not in message
     assert "the others are done and kept" in str(UnitsFailed("near", causes, 14))
+
+
+def test_workers_leave_when_their_leader_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import os, time\n"
+        "from curate.execute import pool\n"
+        "if __name__ == '__main__':\n"
+        "    with pool(2) as workers:\n"
+        "        print(*set(workers(pid, range(8))), flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    script = tmp_path / "leader.py"
+    script.write_text("import os\ndef pid(_):\n    return os.getpid()\n" + code)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as leader:
+        assert leader.stdout is not None
+        workers = [int(pid) for pid in leader.stdout.readline().split()]
+        leader.kill()
+    deadline = time.monotonic() + 20
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in workers):
+        assert time.monotonic() < deadline, "workers outlive their leader"
+        time.sleep(0.1)
+    assert workers
+
+
+def test_failed_units_travel_with_their_code() -> None:
+    error = UnitsFailed("exact", [("00001", "no such file", 4)], 3)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.exit_code, again.causes) == (str(error), 4, error.causes)

@@ -193,7 +193,7 @@ def test_a_unit_that_kills_its_worker_fails_alone(
     ("change", "code", "message"),
     [
         (("heuristics:", "heuristic:"), 2, "did you mean 'heuristics'?"),
-        (("tokenizer.json", "tokens.json"), 5, "no tokenizer at"),
+        (("tokenizer.json", "tokens.json"), 5, "tokens.json"),
         (("max_rejects: 0.1", "max_rejects: 0.001"), 4, "4 of 304 raw records cannot be used"),
     ],
 )

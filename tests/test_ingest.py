@@ -281,8 +281,8 @@ def test_tables_without_rows_give_an_empty_batch(tmp_path):
         ("a.jsonl", lines({"text": "a"}).decode().encode("utf-16-le"), "UTF-16: the file must be UTF-8"),
         ("a.jsonl", gzip.compress(lines({"text": "a"})), "gzip: the file's name does not say so"),
         ("a.jsonl", zstandard.compress(lines({"text": "a"})), "zstd: the file's name does not say so"),
-        ("a.jsonl.gz", lines({"text": "a"}), "damaged after record 0: no valid gzip data"),
-        ("a.jsonl.zst", lines({"text": "a"}), "damaged after record 0: no valid zstd data"),
+        ("a.jsonl.gz", lines({"text": "a"}), "damaged: after record 0: no valid gzip data"),
+        ("a.jsonl.zst", lines({"text": "a"}), "damaged: after record 0: no valid zstd data"),
     ],
 )
 def test_files_that_are_something_else_are_named_as_that(tmp_path, name, data, reason):
@@ -310,7 +310,7 @@ def test_all_records_before_a_cut_survive(tmp_path, pack, share):
     assert documents.num_rows >= (1000 if len(cut) >= len(first) else 0)
     ((origin, reason),) = reasons(rejects)
     assert origin == name
-    assert reason.startswith(f"damaged after record {documents.num_rows}: ")
+    assert reason.startswith(f"damaged: after record {documents.num_rows}: ")
     assert "cut short" in reason
 
 
@@ -331,7 +331,7 @@ def test_all_that_can_be_decoded_before_garbage_survives(tmp_path, pack):
     # the decoder's own block of up to 128 KiB.
     same = next((i for i, (a, b) in enumerate(zip(found, good, strict=False)) if a != b), len(found))
     assert same > 2000 - 220
-    assert reasons(rejects)[-1][1].startswith("damaged after record")
+    assert reasons(rejects)[-1][1].startswith("damaged: after record")
 
 
 def test_a_rotten_row_group_is_set_aside_row_by_row(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from curate.errors import RecipeError, StoreError
+from curate.errors import RecipeError
 from curate.recipe import load, parse
 from curate.stages.exact import Exact
 from curate.stages.ingest import Field, Input, Normalize
@@ -214,5 +214,5 @@ def test_a_file_is_read_and_named_in_errors(tmp_path):
         load(str(file))
     with pytest.raises(RecipeError, match=r"no recipe at .*none\.yaml"):
         load(str(tmp_path / "none.yaml"))
-    with pytest.raises(StoreError, match="Is a directory"):
+    with pytest.raises(RecipeError, match=r"no recipe at .*Is a directory"):
         load(str(tmp_path))

@@ -127,8 +127,9 @@ def _filter(options: argparse.Namespace) -> int:
     from curate.execute import pool
     from curate.filtering import filter_files
 
-    if options.json and options.target == "-":
-        raise RecipeError("--json and the OUT `-` both want standard output: let OUT be a file")
+    rows_out = "-" in (options.target, options.dropped)
+    if options.json and rows_out:
+        raise RecipeError("--json and rows both want standard output: let OUT and --dropped be files")
     with report.Report() as shown, pool(options.jobs) as workers:
         done = filter_files(
             options.source,
@@ -142,14 +143,13 @@ def _filter(options: argparse.Namespace) -> int:
             report=shown,
         )
     _renamed(done["carried_as"])
-    stream = sys.stderr if options.target == "-" else sys.stdout
     if options.json:
-        print(_json(done), file=stream)
+        print(_json(done))
     else:
         by_rule = ", ".join(f"{rule} {count:,}" for rule, count in done["dropped"].items()) or "none"
         print(
             f"{done['rows']:,} rows in, {done['kept']:,} kept in {done['out']}; dropped: {by_rule}",
-            file=stream,
+            file=sys.stderr if rows_out else sys.stdout,
         )
     return _ended(done, done["rejects_out"])
 

@@ -52,7 +52,7 @@ class UnitsFailed(CurateError):
 
     def __init__(self, stage: str, causes: list[tuple[str, str, int]], total: int):
         codes = {code for _, _, code in causes}
-        self.causes = causes
+        self.stage, self.causes, self.total = stage, causes, total
         self.exit_code = codes.pop() if len(codes) == 1 else 1
         units: dict[str, list[str]] = {}
         for unit, message, _ in causes:
@@ -63,7 +63,7 @@ class UnitsFailed(CurateError):
         super().__init__(f"{stage}: {len(causes)} of {total} units failed{rest}\n{shown}{more}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (CurateError, (str(self),))
+        return UnitsFailed, (self.stage, self.causes, self.total)
 
 
 def _several(units: list[str]) -> str:

@@ -93,7 +93,7 @@ def leading(keys: np.ndarray, segments: int) -> np.ndarray:
 
 def _stream(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    options = pa.ipc.IpcWriteOptions(compression="lz4")  # half the time of zstd for a fifth more bytes
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table.combine_chunks())
     return bytes(memoryview(sink.getvalue()))

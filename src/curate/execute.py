@@ -6,12 +6,13 @@ Arrow, Polars, BLAS and OpenMP to one thread; parallelism is shards.
 
 import contextlib
 import os
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 from curate.errors import CurateError
@@ -119,7 +120,19 @@ def _executor(workers: int) -> ProcessPoolExecutor:
     # children and for every child that replaces one.
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_with_parent)
+
+
+def _leave_with_parent() -> None:
+    """End this worker when the process that started it is gone, killed or not: it would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _one_arrow_thread() -> None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from curate import store, streams
-from curate.errors import RecipeError, nearest
+from curate.errors import RecipeError, StoreError, nearest
 from curate.stages.ingest import Input
 
 CHUNK = 256 << 20
@@ -185,10 +185,21 @@ def _matches(root: str, pattern: str, one: Input) -> list[tuple[str, str, store.
                 f"files '{pattern}' matches the folder {folder}: write '{pattern}/**' to read what is in it"
             )
     if not entries:
-        known = [entry.name for entry in store.glob(base, "**")]
-        hint = nearest(rest, known) or (f"; there are {len(known)} files, for instance {known[0]}" if known else "")
+        known = _nearby(base)
+        hint = nearest(rest, known) or (f"; there is for instance {known[0]}" if known else "")
         raise RecipeError(f"files '{pattern}' matches nothing below {store.absolute(base)}{hint}")
     return [(entry.name, store.join(base, entry.name), entry) for entry in entries]
+
+
+def _nearby(base: str) -> list[str]:
+    """Some names in a folder and in the folders there. To look for more could take as long as a disk is large."""
+    try:
+        first = sorted(name for name in store.listing(base) if not name.startswith("."))[:200]
+        below = {name: sorted(store.listing(store.join(base, name)))[:200] for name in first[:50]}
+    except StoreError:
+        return []
+    names = [f"{folder}/{name}" for folder, inner in below.items() for name in inner]
+    return [name for name in (*first, *names) if _suffix(name)]
 
 
 def _split(root: str, pattern: str) -> tuple[str, str]:
@@ -208,12 +219,13 @@ def _split(root: str, pattern: str) -> tuple[str, str]:
 
 def _suffix(name: str) -> str:
     """The suffix that says how a file is read, or an empty string."""
-    stem = name
+    whole = store.basename(name).lower()
+    stem = whole
     for compressed in streams.SUFFIXES:
         stem = stem.removesuffix(compressed)
-    dot = store.basename(stem).rfind(".")
-    suffix = store.basename(stem)[dot:].lower() if dot >= 0 else ""
-    return suffix if suffix in _FORMATS and not (suffix == ".parquet" and stem != name) else ""
+    dot = stem.rfind(".")
+    suffix = stem[dot:] if dot >= 0 else ""
+    return suffix if suffix in _FORMATS and not (suffix == ".parquet" and stem != whole) else ""
 
 
 def _format(name: str, one: Input, pattern: str) -> Literal["jsonl", "parquet", "text"]:

@@ -55,6 +55,8 @@ def filter_files(
     `stages`: heuristics, exact. With `exact`, later copies go unless `where` says what to do with `duplicate`. Stages
     that the rules need are added. Returns rows in, kept, dropped by rule, rejected, and the files written.
     """
+    if not source:
+        raise RecipeError("IN is empty: give a file, a folder, a glob, or - for standard input")
     nodes = _nodes(stages, rules, where)
     outputs = _outputs(target, dropped)
     if source != "-":
@@ -90,7 +92,9 @@ class Outputs:
 
 
 def _outputs(target: str, dropped: str | None) -> Outputs:
-    if target == "-" and dropped is None:
+    if target == "-" and dropped in (None, "-"):
+        if dropped:
+            raise RecipeError("OUT and --dropped both want standard output: let one be a file")
         return Outputs(target, None, None)
     beside = dropped if target == "-" and dropped is not None else target
     stem = beside.removesuffix(_suffix(beside))

@@ -167,10 +167,10 @@ def _step(
                 f"{_place(node, index)} adds '{node.prefix + name}', which is there already; give it a `name:`"
             )
     made = {name: source.made_by if i < 0 else steps[i].made_by for name, i in have.items()}
-    node = replace(node, stage=stage.bind(made))
-    stage = node.stage
     ids = {source.id if i < 0 else steps[i].id for i in {documents, *(have[name] for name in wanted)}}
     try:
+        node = replace(node, stage=stage.bind(made))
+        stage = node.stage
         made_by: dict[str, Any] = {"stage": stage.identity(), "name": node.name, "inputs": sorted(ids)}
         if stage.asset_fields:
             made_by["assets"] = {field: digest(assets.find(getattr(stage, field))) for field in stage.asset_fields}

@@ -69,7 +69,7 @@ def show(planned: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, width=max(100, shutil.get_terminal_size().columns))
+    console = Console(highlight=False, markup=False, width=max(100, shutil.get_terminal_size().columns))
     table = Table("stage", "state", "units", "rows", "disk MB", "CPU s", box=None, pad_edge=False)
     for stage in planned["stages"]:
         rows = (

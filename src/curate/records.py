@@ -154,7 +154,7 @@ class _Reader:
                 yield Piece(table, _origins(part.name, lines), _rejects(part.name, rejects), len(block.data))
         except streams.Damaged as damage:
             reason, *partial = damage.args
-            yield self._piece(part.name, [Reject(0, f"damaged {reason}", partial[0] if partial else b"")])
+            yield self._piece(part.name, [Reject(0, f"damaged: {reason}", partial[0] if partial else b"")])
 
     def _parquet(self, part: Slice) -> Iterator[Piece]:
         row, keep = part.first_record, self.keeps(part.name)

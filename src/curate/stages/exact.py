@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from curate import expressions
 from curate.arrow import fixed, one
+from curate.kernels.copies import first_copies, places
 from curate.stage import Stage, Verdict
 
 
@@ -43,11 +44,11 @@ class Exact(Stage):
         return ()
 
     def scan(self, shard: pa.Table) -> pa.Table:
-        key = np.ascontiguousarray(fixed(shard["id"])[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
+        halves = np.ascontiguousarray(fixed(shard["id"])).view(">u8").astype(np.uint64).reshape(-1, 2)
         seen = pa.table(
             {
-                "key": key,
-                "id": shard["id"],
+                "key": np.ascontiguousarray(halves[:, 0]),
+                "low": np.ascontiguousarray(halves[:, 1]),
                 "origin": shard["origin"],
                 "row": np.arange(shard.num_rows, dtype=np.uint32),
             }
@@ -55,18 +56,14 @@ class Exact(Stage):
         return seen.filter(pa.array(expressions.evaluate(self.among, shard)[0])) if self.among else seen
 
     def decide(self, part: int, seen: pa.Table) -> pa.Table:
-        halves = np.ascontiguousarray(fixed(seen["id"])).view(np.uint64).reshape(-1, 2)
-        order = np.lexsort((halves[:, 0], halves[:, 1]))  # stable: equal ids stay in order of shard and row
-        ordered = halves[order]
-        first = np.ones(len(order), bool)
-        first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        leader = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
-        later = order[~first]
+        first = np.empty(seen.num_rows, np.int64)
+        first_copies(seen["key"].to_numpy(), seen["low"].to_numpy(), places(seen.num_rows), first)
+        later = np.flatnonzero(first != np.arange(seen.num_rows))  # rows come in order of shard and row
         return pa.table(
             {
                 "shard": one(seen["shard"]).take(pa.array(later)),
                 "row": one(seen["row"]).take(pa.array(later)),
-                "duplicate_of": one(seen["origin"]).take(pa.array(leader[~first])),
+                "duplicate_of": one(seen["origin"]).take(pa.array(first[later])),
             }
         )
 

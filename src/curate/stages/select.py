@@ -88,6 +88,7 @@ class Select(Stage):
             "kept": {
                 "rows": int(pc.sum(kept).as_py() or 0),
                 "bytes": int(size),
-                "digest": xxhash.xxh3_64_intdigest(mask.tobytes()),  # equal digests, equal survivors: their text stays unread
+                # Equal digests, equal survivors: their text stays unread.
+                "digest": xxhash.xxh3_64_intdigest(mask.tobytes()),
             },
         }

@@ -52,6 +52,13 @@ class Tokenize(Stage):
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "tokens": self.facts}
 
+    def bind(self, lineage: dict[str, dict[str, Any]]) -> "Tokenize":
+        """Itself, once the tokenizer has been loaded: one that cannot be is an AssetError before any work."""
+        asset = find(self.tokenizer)
+        for load in dict.fromkeys((_tokenizers, _LOADERS[self.engine])):
+            load(asset)
+        return self
+
     @property
     def facts(self) -> dict[str, Any]:
         """What packers and trainers need to know: vocabulary (largest id + 1), end and pad tokens and ids."""
@@ -63,8 +70,6 @@ class Tokenize(Stage):
             raise AssetError(
                 f"{self.tokenizer}: no end-of-text token {wanted}among its specials ({shown}); name it with `end:`"
             )
-        for load in dict.fromkeys((_tokenizers, _LOADERS[self.engine])):  # known before work if it cannot be loaded
-            load(asset)
         pad = next((token for token in _PAD if token in special and token != end), None)
         return {
             "vocabulary": vocabulary,
