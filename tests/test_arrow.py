@@ -150,7 +150,6 @@ def test_row_groups_follow_the_size_of_rows(monkeypatch):
     monkeypatch.setattr(arrow, "ROW_GROUP_BYTES", 800)
     table = pa.table({"n": np.arange(1000)})
     assert pq.ParquetFile(io.BytesIO(arrow.encode(table).data)).metadata.num_row_groups == 10
-    assert pq.ParquetFile(io.BytesIO(arrow.encode(table, row_bytes=80).data)).metadata.num_row_groups == 100
     assert arrow.encode(table).columns == arrow.encode(pa.table({"n": np.arange(1000)})).columns
 
 

@@ -107,16 +107,16 @@ class Encoded:
     columns: dict[str, str]
 
 
-def encode(table: pa.Table, *, row_bytes: int | None = None) -> Encoded:
-    """Parquet bytes of a table. `row_bytes` is the mean size of a row, measured when not given."""
-    rows = max(1, ROW_GROUP_BYTES // max(1, row_bytes or table.nbytes // max(1, table.num_rows)))
+def encode(table: pa.Table, *, compression: str = "zstd") -> Encoded:
+    """Parquet bytes of a table in row groups of some 32 MB; `compression` is zstd, or none for what is soon deleted."""
+    rows = max(1, ROW_GROUP_BYTES // max(1, table.nbytes // max(1, table.num_rows)))
     sink = pa.BufferOutputStream()
     kinds = [f.name for f in table.schema if pa.types.is_dictionary(f.type)]
     pq.write_table(
         table.replace_schema_metadata(None),
         sink,
-        compression="zstd",
-        compression_level=1,
+        compression=compression,
+        compression_level=1 if compression == "zstd" else None,
         row_group_size=rows,
         use_dictionary=kinds,
         write_statistics=False,

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +21,6 @@ from curate import expressions, store
 from curate.columns import carried, field_of, renamed
 from curate.errors import RecipeError, StoreError, nearest
 from curate.execute import serial
-from curate.manifest import Manifest
 from curate.recipe import Node, Recipe, build, kinds
 from curate.run import Event, Result, run
 from curate.stage import Map
@@ -30,8 +29,9 @@ from curate.stages.heuristics import Heuristics
 from curate.stages.ingest import Ingest, Input, Normalize
 from curate.stages.select import Select
 from curate.unit import first_reject
-from curate.view import read
+from curate.view import View, read
 
+BATCH = 20_000
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 _EMPTY = {"id", "source", "source_id", "url"}
 """Columns that a recipe fills from fields it names; `filter` names none."""
@@ -73,8 +73,16 @@ def filter_files(
             normalize=Normalize("none", "keep"),
         )
         recipe = Recipe("filter", store.absolute("."), Ingest(inputs=(one,), max_rejects=1.0), nodes)
-        result = run(recipe, store.join(folder, "run"), map=map, report=report)
+        result = run(recipe, store.join(folder, "run"), map=map, report=report, compression="none")
         return _write(result, outputs, text)
+
+
+@dataclass(frozen=True)
+class Mark(Select):
+    """The rules of `select` without its survivors: here they are written once, in the format that is asked for."""
+
+    kind: ClassVar[str] = "mark"
+    gathers: ClassVar[Literal["", "neighbours", "parts"]] = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None) -
         keep["where"] = where
     if not keep and not rules:
         raise RecipeError("nothing to filter by: give --rules, --where, or --with exact")
-    select = build(Select, {"keep": keep, "rules": list(rules)}, where="filter")
+    select = build(Mark, {"keep": keep, "rules": list(rules)}, where="filter")
     wanted = [*dict.fromkeys(stages)]
     for stage in (Heuristics(), Exact()):
         if set(select.reads) & set(stage.adds) and stage.kind not in wanted:
@@ -144,35 +152,24 @@ def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None) -
 
 
 def _write(result: Result, outputs: Outputs, text: str) -> dict[str, Any]:
-    select, survivors = result.steps[-1]
     base = result.source.manifest
-    rule = Manifest.load(store.join(select.folder, "rule"))
-    assert rule is not None
+    rule = result.steps[-1][1]
     marks = [dataset for step, dataset in result.steps if step.node.stage.kind == "exact"]
     names = _names(result.carried, text)
     rows = [name for name in (outputs.kept, outputs.dropped) if name is not None]
     for column in result.carried:
         if _holds_bytes(column.type) and any(not name.endswith(".parquet") for name in rows):
             raise RecipeError(f"'{field_of(column)}' is {column.type}, which JSON cannot hold: let OUT be parquet")
+    view = View(result.source, (rule, *marks))
+    wanted = (*names, "rule", *(("duplicate_of",) if marks else ()))
     with _sink(outputs.kept) as keep, _sink(outputs.dropped) as drop:
-        for shard in survivors.manifest.shards:
-            keep(
-                _restored(
-                    read(
-                        ((store.join(survivors.folder, shard.name), tuple(survivors.manifest.columns)),),
-                        shard.rows,
-                    ),
-                    names,
-                )
-            )
         for index, shard in enumerate(base.shards):
-            files = [
-                (store.join(result.source.folder, shard.name), tuple(base.columns)),
-                (store.join(select.folder, "rule", rule.shards[index].name), ("rule",)),
-            ]
-            files += [(store.join(mark.folder, mark.manifest.shards[index].name), ("duplicate_of",)) for mark in marks]
-            table = read(tuple(files), shard.rows)
-            drop(_marked(table.filter(table["rule"].is_valid()), names, bool(marks)))
+            table = read(view.files(index, wanted), shard.rows)
+            # Some rows at a time: to filter the whole shard at once would hold its text twice.
+            for start in range(0, max(1, shard.rows), BATCH):
+                part = table.slice(start, BATCH)
+                keep(_restored(part.filter(part["rule"].is_null()), names))
+                drop(_marked(part.filter(part["rule"].is_valid()), names, bool(marks)))
     if result.rejected:
         with _sink(outputs.rejects) as reject:
             for unit in base.units:
@@ -181,8 +178,8 @@ def _write(result: Result, outputs: Outputs, text: str) -> dict[str, Any]:
                         reject(_readable(pq.read_table(file)))
     return {
         "rows": base.rows + result.rejected,
-        "kept": survivors.manifest.rows,
-        "dropped": rule.total("rule"),
+        "kept": rule.manifest.total("kept")["rows"],
+        "dropped": rule.manifest.total("rule"),
         "rejected": result.rejected,
         "rejects": base.total("rejects"),
         "first_reject": first_reject(result.source.folder, base.units),
@@ -236,8 +233,9 @@ def _sink(target: str | None) -> Iterator[Callable[[pa.Table], None]]:
             def parquet(table: pa.Table) -> None:
                 with _naming(target):
                     if not writers:
-                        writers.append(stack.enter_context(pq.ParquetWriter(file, table.schema, compression="zstd")))
-                    writers[0].write_table(table)
+                        writers.append(stack.enter_context(_parquet_writer(file, table.schema)))
+                    if table.num_rows:
+                        writers[0].write_table(table, row_group_size=BATCH)
 
             yield parquet
             return
@@ -257,6 +255,11 @@ def _sink(target: str | None) -> Iterator[Callable[[pa.Table], None]]:
         yield lines
         with _naming(target):
             file.flush()
+
+
+def _parquet_writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    plain = [field.name for field in schema if not pa.types.is_large_string(field.type)]
+    return pq.ParquetWriter(file, schema, compression="zstd", compression_level=1, use_dictionary=plain)
 
 
 @contextlib.contextmanager

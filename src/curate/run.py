@@ -8,7 +8,7 @@ stages are whole. How stages were grouped, who did the work and in which order l
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -62,8 +62,11 @@ def run(
     map: Map = serial,
     limit: int | None = None,
     report: Callable[[Event], None] = lambda event: None,
+    compression: Literal["zstd", "none"] = "zstd",
 ) -> Result:
     """Bring a recipe's outputs up to date in `out` and return what there is.
+
+    `compression: none` is for a folder that is deleted right after: text is written faster, and takes more room.
 
     Raises RecipeError before any work; DataError when more than the allowed share of raw records is unusable;
     UnitsFailed when units failed, after all others finished; BusyError when another process holds `out`.
@@ -74,7 +77,7 @@ def run(
         steps = plan.resolve(recipe, out, source)
         warm_up()
         save_state(recipe, out, source, steps)
-        driver = _Driver(out, source, steps, map, report)
+        driver = _Driver(out, source, steps, map, report, compression)
         driver.ingest()
         while driver.open_steps():
             driver.round()
@@ -120,6 +123,7 @@ class _Driver:
     steps: tuple[Step, ...]
     map: Map
     report: Callable[[Event], None]
+    compression: str
     whole: dict[int, Dataset] = field(default_factory=dict)
     applied: dict[int, list[Receipt]] = field(default_factory=dict)
     worked: int = 0
@@ -135,7 +139,9 @@ class _Driver:
             jobs = []
             for index, one in enumerate(source.units):
                 read = partial(raw.read, one, source.ingest, source.schema, source.threshold)
-                jobs.append(unit.Raw(f"{index:0{digits}d}", source.folder, source.unit_key(one), read))
+                jobs.append(
+                    unit.Raw(f"{index:0{digits}d}", source.folder, source.unit_key(one), read, self.compression)
+                )
             receipts = self.units("ingest", "ingest", source.folder, jobs, unit.ingest_unit)
             manifest = self.finish(source.id, "ingest", source.folder, source.made_by, receipts)
         records = sum(receipt.rows_in for receipt in manifest.units)

@@ -180,6 +180,7 @@ class Raw:
     folder: str
     key: str
     read: Callable[[], Iterator[Any]]
+    compression: str = "zstd"
 
 
 def ingest_unit(job: Raw) -> list[Receipt]:
@@ -193,7 +194,7 @@ def ingest_unit(job: Raw) -> list[Receipt]:
     for index, batch in enumerate(job.read()):
         suffix = f"-{index:03d}" if index else ""
         table = batch.documents
-        shards.append(put_table(job.folder, f"{job.unit}{suffix}.parquet", table))
+        shards.append(put_table(job.folder, f"{job.unit}{suffix}.parquet", table, compression=job.compression))
         records += batch.records
         bytes_in += table.nbytes
         _add(counts["documents"], by_source(table))
@@ -224,9 +225,9 @@ def ingest_unit(job: Raw) -> list[Receipt]:
     return [receipt]
 
 
-def put_table(folder: str, name: str, table: pa.Table) -> Shard:
+def put_table(folder: str, name: str, table: pa.Table, *, compression: str = "zstd") -> Shard:
     """Write a table as a parquet shard; rows are counted from the bytes written, not from the table."""
-    made = encode(table)
+    made = encode(table, compression=compression)
     written = pq.read_metadata(pa.BufferReader(pa.py_buffer(made.data))).num_rows
     if written != table.num_rows:
         raise CurateError(f"{folder}/{name}: {written} rows written of {table.num_rows}")
