@@ -31,6 +31,7 @@ from curate.stages.select import Select
 from curate.unit import first_reject
 from curate.view import View, read
 
+SHARD = 32 << 20  # small, as pages that are used again need not be asked for again
 BATCH = 20_000
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 _EMPTY = {"id", "source", "source_id", "url"}
@@ -72,7 +73,7 @@ def filter_files(
             source="input",
             normalize=Normalize("none", "keep"),
         )
-        recipe = Recipe("filter", store.absolute("."), Ingest(inputs=(one,), max_rejects=1.0), nodes)
+        recipe = Recipe("filter", store.absolute("."), Ingest(inputs=(one,), shard_bytes=SHARD, max_rejects=1.0), nodes)
         result = run(recipe, store.join(folder, "run"), map=map, report=report, compression="none")
         return _write(result, outputs, text)
 
