@@ -24,8 +24,9 @@ from curate.stage import Evidence, Map
 from curate.standing import intact, standing
 from curate.view import Dataset, View
 
-SEGMENTS = 64
-MANY_ROWS = 1 << 30
+SEGMENTS = ((1 << 26, 16), (1 << 30, 256))
+MOST_SEGMENTS = 4096
+"""Segments of evidence for fewer than so many rows: few, as each costs time; enough for parts of four million rows."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def run(
         store.clear_leftovers(out)
         source = plan.survey(recipe, out, map, limit=limit)
         steps = plan.resolve(recipe, out, source)
-        warm_up()
+        if map is not serial:
+            warm_up()
         save_state(recipe, out, source, steps)
         driver = _Driver(out, source, steps, map, report, compression)
         driver.ingest()
@@ -240,7 +242,7 @@ class _Driver:
         columns = stage.reads if phase == "scan" else stage.applies_to
         segments, verdict, lines, whole = 1, "", None, ""
         if phase == "scan":
-            segments = SEGMENTS if base.rows < MANY_ROWS else SEGMENTS * 16
+            segments = next((count for rows, count in SEGMENTS if base.rows < rows), MOST_SEGMENTS)
         elif stage.scans:
             verdict = store.join(step.folder, "verdict")
             lines = _line_digests(verdict, len(base.shards))
