@@ -103,14 +103,14 @@ class Manifest:
             "units": [unit.facts() for unit in self.units],
             "finish": [asdict(shard) for shard in self.finish],
         }
-        store.put(store.join(folder, NAME), canonical(payload, indent=1))
+        store.put(store.join(folder, NAME), canonical(sealed(payload), indent=1))
 
     @staticmethod
     def load(folder: str) -> "Manifest | None":
         """The dataset's manifest, or None while it is unfinished."""
         if not store.exists(store.join(folder, NAME)):
             return None
-        raw = parse(store.join(folder, NAME))
+        raw = parse_sealed(store.join(folder, NAME))
         try:
             if raw["format"] != FORMAT:
                 found = raw["format"]
@@ -130,7 +130,7 @@ def receipt(raw: dict[str, Any]) -> Receipt:
 
 def save_receipt(folder: str, done: Receipt) -> None:
     """Record a unit as done; its files are in place already."""
-    store.put(store.join(folder, "units", f"{done.unit}.json"), canonical(asdict(done)))
+    store.put(store.join(folder, "units", f"{done.unit}.json"), canonical(sealed(asdict(done))))
 
 
 def load_receipts(folder: str) -> dict[str, Receipt]:
@@ -139,7 +139,7 @@ def load_receipts(folder: str) -> dict[str, Receipt]:
     for name in sorted(store.listing(store.join(folder, "units"))):
         if name.endswith(".json") and not name.startswith("."):
             try:
-                done = receipt(json.loads(store.read(store.join(folder, "units", name))))
+                done = receipt(unsealed(json.loads(store.read(store.join(folder, "units", name)))))
             except (ValueError, TypeError, KeyError):
                 continue
             found[done.unit] = done
@@ -157,6 +157,29 @@ def parse(uri: str) -> Any:
     """A JSON file of ours; damage is named."""
     try:
         return json.loads(store.read(uri))
+    except ValueError as error:
+        raise Damaged(f"{uri} is damaged ({error}); {_REPAIR}") from error
+
+
+def sealed(payload: dict[str, Any]) -> dict[str, Any]:
+    """`payload` with its own fingerprint, so that one that was changed is not believed."""
+    return {**payload, "digest": fingerprint(payload)}
+
+
+def unsealed(raw: Any) -> dict[str, Any]:
+    """What was sealed. ValueError if this is not it."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"{type(raw).__name__} where an object was written")
+    payload = {name: value for name, value in raw.items() if name != "digest"}
+    if raw.get("digest") != fingerprint(payload):
+        raise ValueError("it does not have the digest that it names")
+    return payload
+
+
+def parse_sealed(uri: str) -> dict[str, Any]:
+    """A sealed JSON file of ours; damage is named."""
+    try:
+        return unsealed(parse(uri))
     except ValueError as error:
         raise Damaged(f"{uri} is damaged ({error}); {_REPAIR}") from error
 

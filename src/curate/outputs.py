@@ -5,7 +5,7 @@ from typing import Any
 
 from curate import store
 from curate.errors import RecipeError
-from curate.manifest import Manifest, parse
+from curate.manifest import Manifest, parse, parse_sealed
 from curate.plan import STATE
 from curate.unit import first_reject
 
@@ -15,7 +15,7 @@ def state(out: str) -> list[dict[str, Any]]:
     uri = store.join(out, STATE)
     if not store.exists(uri):
         raise RecipeError(f"{out} is no run folder: it has no {STATE}; `curate run RECIPE.yaml --out {out}` makes one")
-    steps: list[dict[str, Any]] = parse(uri)["steps"]
+    steps: list[dict[str, Any]] = parse_sealed(uri)["steps"]
     return steps
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from curate import assets, raw, store
 from curate.errors import AssetError, RecipeError, UnitsFailed, nearest
 from curate.execute import Failed, attempt
-from curate.manifest import Manifest, canonical, fingerprint, parse
+from curate.manifest import Manifest, canonical, fingerprint, parse_sealed, sealed, unsealed
 from curate.recipe import Node, Recipe
 from curate.stage import Map
 from curate.stages.ingest import Ingest
@@ -82,14 +82,14 @@ def survey(recipe: Recipe, out: str, map: Map, *, limit: int | None = None) -> S
     cached = _surveyed(out)
     wanted = raw.chunks(files, count=ingest.limit is not None)
     names = [f"{c.name}:{tokens[c.name]}:{c.start}-{c.stop}:{c.count}" for c in wanted]
-    missing = [chunk for name, chunk in zip(names, wanted, strict=True) if name not in cached]
-    for chunk, result in zip(missing, map(_Survey(), missing), strict=True):
+    missing = {name: chunk for name, chunk in zip(names, wanted, strict=True) if name not in cached}
+    for (name, chunk), result in zip(missing.items(), map(_Survey(), missing.values()), strict=True):
         if isinstance(result, Failed):
             raise UnitsFailed("survey of raw files", [(chunk.name, result.message, result.exit_code)], len(missing))
-        cached[names[wanted.index(chunk)]] = result
+        cached[name] = result
     if missing:
         kept = {name: asdict(cached[name]) for name in names}
-        store.put(store.join(out, SURVEY), canonical(kept, indent=1))
+        store.put(store.join(out, SURVEY), canonical(sealed(kept), indent=1))
     described = raw.describe(files, tuple(cached[name] for name in names))
     taken = {"rule", *(node.prefix + name for node in recipe.nodes for name in node.stage.adds)}
     schema = raw.schema(described, ingest.inputs, taken)
@@ -97,6 +97,7 @@ def survey(recipe: Recipe, out: str, map: Map, *, limit: int | None = None) -> S
     made_by = {
         "stage": _ingest_identity(ingest),
         "files": [[file.name, file.digest] for file in described],
+        "read_by": [file.input for file in described],
         "columns": _columns(schema),
     }
     key = fingerprint(made_by)
@@ -129,7 +130,7 @@ def previous(out: str) -> dict[str, str]:
     uri = store.join(out, STATE)
     if not store.exists(uri):
         return {}
-    return {step["name"]: step["folder"] for step in parse(uri)["steps"]}
+    return {step["name"]: step["folder"] for step in parse_sealed(uri)["steps"]}
 
 
 def because(out: str, name: str, made_by: dict[str, Any]) -> str:
@@ -166,8 +167,9 @@ def _step(
             raise RecipeError(
                 f"{_place(node, index)} adds '{node.prefix + name}', which is there already; give it a `name:`"
             )
-    made = {name: source.made_by if i < 0 else steps[i].made_by for name, i in have.items()}
-    ids = {source.id if i < 0 else steps[i].id for i in {documents, *(have[name] for name in wanted)}}
+    made = {name: _maker(name, i, source, steps) for name, i in have.items()}
+    carried = [name for name in getattr(stage, "carry", ()) if name in have]
+    ids = {source.id if i < 0 else steps[i].id for i in {documents, *(have[name] for name in (*wanted, *carried))}}
     try:
         node = replace(node, stage=stage.bind(made))
         stage = node.stage
@@ -209,6 +211,13 @@ def _visible(source: Source, steps: list[Step], documents: int, columns: tuple[i
     return have
 
 
+def _maker(name: str, at: int, source: Source, steps: list[Step]) -> dict[str, Any]:
+    """`made_by` of the stage that made a column, whichever selections carried it since."""
+    while at >= 0 and steps[at].node.stage.gathers:
+        at = _visible(source, steps, steps[at].documents, steps[at].columns)[name]
+    return source.made_by if at < 0 else steps[at].made_by
+
+
 def _adders(name: str, steps: list[Step]) -> list[Node]:
     return [step.node for step in steps if name in step.gives]
 
@@ -241,6 +250,8 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if files.get(name) != now_files.get(name):
             word = "new file" if name not in files else "gone file" if name not in now_files else "changed file"
             found.append(f"{word} {name}")
+    if files == now_files and before.get("read_by") != now.get("read_by"):
+        found.append("files moved to other inputs")
     if before.get("columns") != now.get("columns"):
         found.append("other carried columns")
     if before.get("assets") != now.get("assets"):
@@ -275,7 +286,7 @@ def _surveyed(out: str) -> dict[str, raw.Survey]:
     if not store.exists(uri):
         return {}
     try:
-        return {name: raw.Survey.from_json(value) for name, value in json.loads(store.read(uri)).items()}
+        return {name: raw.Survey.from_json(value) for name, value in unsealed(json.loads(store.read(uri))).items()}
     except (ValueError, TypeError, KeyError):
         return {}  # only a cache: the files are digested again
 

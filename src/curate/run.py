@@ -17,7 +17,7 @@ from curate import exchange, groups, plan, raw, store, unit
 from curate.errors import DataError, UnitsFailed
 from curate.execute import Failed, attempt, serial
 from curate.ledger import save as save_ledger
-from curate.manifest import Manifest, Receipt, Shard, canonical, fingerprint
+from curate.manifest import Manifest, Receipt, Shard, canonical, fingerprint, sealed
 from curate.plan import Source, Step
 from curate.recipe import Recipe
 from curate.stage import Evidence, Map
@@ -113,7 +113,7 @@ def save_state(recipe: Recipe, out: str, source: Source, steps: Iterable[Step]) 
                 "documents": names[step.documents],
             }
         )
-    store.put(store.join(out, plan.STATE), canonical({"recipe": recipe.name, "steps": places}, indent=1))
+    store.put(store.join(out, plan.STATE), canonical(sealed({"recipe": recipe.name, "steps": places}), indent=1))
 
 
 @dataclass
@@ -188,6 +188,8 @@ class _Driver:
         view = self.view(index)
         scanning = stage.scans and not store.exists(store.join(step.folder, "verdict", "done.json"))
         wanted = stage.reads if scanning else stage.applies_to
+        if stage.gathers == "neighbours":
+            wanted = (*wanted, *step.gives)
         return ("scan" if scanning else "apply") if set(wanted) <= set(view.names) else ""
 
     def view(self, index: int) -> View:
@@ -230,7 +232,7 @@ class _Driver:
                 have[folders[task.folder]][receipt.unit] = receipt
                 self.report(Event("unit", self.label(folders[task.folder], task.phase), receipt=receipt))
         for index, phase in work:
-            receipts = [have[index][name] for name in sorted(have[index])]
+            receipts = [have[index][name] for name in sorted(have[index], key=int)]
             if phase == "scan":
                 self.finish(self.steps[index].id, self.steps[index].node.name, self.place(index, phase), {}, receipts)
             else:
@@ -360,6 +362,7 @@ class _Driver:
                     "kind": step.node.stage.kind,
                     "version": step.node.stage.version,
                     "columns": [view.digests(s, step.gives) for s in shards],
+                    "order": step.gives,
                     "kept": [marks[s].counts["kept"]["digest"] for s in shards],
                 }
             )

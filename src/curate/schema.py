@@ -69,7 +69,8 @@ def _manifest() -> dict[str, Any]:
         },
     )
     made["properties"]["format"] = {"const": FORMAT}
-    made["required"].append("format")
+    made["properties"]["digest"] = _TEXT
+    made["required"] += ["format", "digest"]
     receipt = _object(Receipt, {"shards": _list("shard"), "rejects": _list("shard"), "counts": _map(_map(_WHOLE))})
     receipt["properties"].pop("how")
     receipt["required"].remove("how")

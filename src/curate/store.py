@@ -177,7 +177,7 @@ def stamp(uri: str) -> str:
     try:
         if is_local(uri):
             found = os.stat(_path(uri))
-            return f"{found.st_size}:{found.st_mtime_ns}"
+            return f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
         fs, path = _remote(uri)
         info = fs.info(path)
     except OSError as error:
@@ -236,6 +236,8 @@ def glob(root: str, pattern: str) -> list[Entry]:
 
 
 def _token(info: dict[str, Any]) -> str:
+    if "ino" in info:  # a local file: the time of the last change to it can be set back, that of its inode cannot
+        return f"{info['mtime']}:{info['created']}"
     return str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or "")
 
 

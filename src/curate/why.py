@@ -143,8 +143,10 @@ def _first_dropped(out: str, steps: list[dict[str, Any]], step: dict[str, Any]) 
         table = _read(store.join(out, steps[0]["folder"]), _manifest(out, steps[0]), shard, ["bytes"])
         score = gone * 1 + gone * (table["bytes"].to_numpy() >= _EXAMPLE_BYTES)
         if exact is not None:
-            marks = _read(store.join(out, exact["folder"]), _manifest(out, exact), shard, ["duplicate"])
-            duplicate = np.asarray(marks["duplicate"].to_pylist(), bool)
+            marked = _manifest(out, exact)
+            name = next(name for name in marked.columns if name.endswith("duplicate"))  # a named stage prefixes it
+            marks = _read(store.join(out, exact["folder"]), marked, shard, [name])
+            duplicate = np.asarray(marks[name].to_pylist(), bool)
             score = score + 2 * gone * duplicate * (score > 1)
         row = int(np.argmax(score)) if len(score) else 0
         if len(score) and score[row] > (best[0] if best else 0):

@@ -57,6 +57,8 @@ class Pack(Stage):
     def bind(self, lineage: dict[str, dict[str, Any]]) -> "Pack":
         """The stage with the facts of the tokenizer whose ids it packs."""
         made_by = lineage["ids"]
+        if "tokens" not in made_by["stage"]:
+            raise RecipeError("pack: `ids` come from the raw files; it packs what `tokenize` made")
         facts = dict(made_by["stage"]["tokens"], sha256=made_by["assets"]["tokenizer"])
         if facts["pad_id"] is None and (self.packing == "best_fit" or self.tail == "pad"):
             raise RecipeError("pack: windows are to be padded, but the tokenizer has no pad token among its specials")
