@@ -40,6 +40,7 @@ setup: .venv/installed
 	$(call install,.venv-bench,$(BENCH_WITH),bench/constraints.txt)
 	@touch $@
 
+demo: export PREFECT_HOME = $(CURDIR)/demo/prefect
 demo: setup demo/raw/tokenizer.json
 	$(RUN) flows/curate_flow.py flows/recipes/demo.yaml --out demo/run
 	.venv/bin/curate outputs demo/run

@@ -142,7 +142,7 @@ def _filter(options: argparse.Namespace) -> int:
             map=workers,
             report=shown,
         )
-    _renamed(done["carried_as"])
+    _renamed(done["carried_as"], "; that is their name in --where, the output has the input's names")
     if options.json:
         print(_json(done))
     else:
@@ -230,11 +230,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _renamed(names: dict[str, str]) -> None:
+def _renamed(names: dict[str, str], more: str = "") -> None:
     if names:
         own, ours = ", ".join(f"'{name}'" for name in names), ", ".join(names.values())
         word = "a column" if len(names) == 1 else "columns"
-        print(f"carried as {ours}: the input has {word} {own} and so have we", file=sys.stderr)
+        print(f"carried as {ours}: the input has {word} {own} and so have we{more}", file=sys.stderr)
 
 
 def _ended(done: dict[str, Any], place: str | None) -> int:

@@ -10,6 +10,7 @@ of work recognises that its lines did not change.
 """
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,16 @@ def index(uri: str) -> Index:
     raw = store.read(uri, start=begin, length=24 * segments)
     table = np.frombuffer(raw, np.uint64).reshape(3, segments)
     return Index(table[0], table[1], table[2])
+
+
+def digests(files: Iterable[str], segments: int) -> list[list[int]]:
+    """Rows and digest of every segment over all files."""
+    rows, sums = np.zeros(segments, np.uint64), np.zeros(segments, np.uint64)
+    for uri in files:
+        where = index(uri)
+        rows += where.rows
+        sums += where.digests
+    return [[int(count), int(total)] for count, total in zip(rows, sums, strict=True)]
 
 
 def read(uri: str, first: int, last: int) -> list[pa.Table]:

@@ -6,6 +6,7 @@ Arrow, Polars, BLAS and OpenMP to one thread; parallelism is shards.
 
 import contextlib
 import os
+import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -127,6 +128,7 @@ def _leave_with_parent() -> None:
     """End this worker when the process that started it is gone, killed or not: it would wait for work for ever."""
     parent = parent_process()
     assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends the run and says so
 
     def watch() -> None:
         parent.join()

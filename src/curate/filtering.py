@@ -73,7 +73,12 @@ def filter_files(
             source="input",
             normalize=Normalize("none", "keep"),
         )
-        recipe = Recipe("filter", store.absolute("."), Ingest(inputs=(one,), shard_bytes=SHARD, max_rejects=1.0), nodes)
+        recipe = Recipe(
+            "filter",
+            folder if source == "-" else store.absolute("."),
+            Ingest(inputs=(one,), shard_bytes=SHARD, max_rejects=1.0),
+            nodes,
+        )
         result = run(recipe, store.join(folder, "run"), map=map, report=report, compression="none")
         return _write(result, outputs, text)
 

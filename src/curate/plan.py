@@ -38,6 +38,12 @@ class Source:
     units: tuple[raw.Unit, ...]
     threshold: int | None
 
+    @property
+    def share(self) -> float:
+        """Share of the raw records that `limit` leaves; 1 without it."""
+        records = sum(file.records or 0 for file in self.described)
+        return min(1.0, self.ingest.limit / records) if self.ingest.limit and records else 1.0
+
     def unit_key(self, unit: raw.Unit) -> str:
         """All that a unit's documents depend on."""
         digests = {file.name: file.digest for file in self.described}
@@ -114,6 +120,8 @@ def resolve(recipe: Recipe, out: str, source: Source) -> tuple[Step, ...]:
     for index, node in enumerate(recipe.nodes):
         if node.source is not None:
             documents, columns = known[node.source]
+        if source.share < 1:
+            node = replace(node, stage=node.stage.sampled(source.share))
         have = _visible(source, steps, documents, columns)
         step = _step(node, index, out, source, steps, documents, columns, have)
         steps.append(step)

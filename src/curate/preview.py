@@ -11,26 +11,13 @@ from curate import ledger, plan, store
 from curate.execute import serial
 from curate.manifest import Manifest, load_receipts
 from curate.recipe import Recipe
+from curate.stages.mix import token_count
 
 # MB of text per CPU-second on one 2020s server core, with reading and writing, and bytes on disk per byte of text.
-_RATES = {
-    "ingest": 90.0,
-    "heuristics": 200.0,
-    "exact": 900.0,
-    "select": 120.0,
-    "tokenize": 30.0,
-    "mix": 3000.0,
-    "pack": 80.0,
-}
-_DISK = {
-    "ingest": 0.4,
-    "heuristics": 0.02,
-    "exact": 0.02,
-    "select": 0.35,
-    "tokenize": 0.3,
-    "mix": 0.003,
-    "pack": 1.3,
-}
+_RATES = {"ingest": 120, "heuristics": 500, "exact": 3000, "select": 240, "tokenize": 100, "mix": 3000, "pack": 180}
+_DISK = {"ingest": 0.3, "heuristics": 0.01, "exact": 0.01, "select": 0.3, "tokenize": 0.3, "mix": 0.001, "pack": 0.9}
+_PACKED = {".gz": 3.5, ".zst": 4.0}
+_TOKEN = 3.5  # bytes for a token in a shard pair, its parquet twin and the map
 _REFERENCE_TOKENIZER = 1.3
 _OPEN_SHARD = 3.0
 
@@ -39,11 +26,16 @@ def preview(recipe: Recipe, out: str, *, limit: int | None = None) -> dict[str, 
     """What `run` would do. Only raw files are digested (and the digests kept); nothing else is written."""
     source = plan.survey(recipe, out, serial, limit=limit)
     steps = plan.resolve(recipe, out, source)
-    text = sum(file.size for file in source.described)
+    raw = sum(file.size for file in source.described)
+    text = int(sum(_text(file) for file in source.described) * source.share)
     stages = [_ingest(source, out, text)]
     known: int | None = stages[0]["rows"]
+    budget: int | None = None
     for step in steps:
         entry = _stage(out, step, text)
+        budget = token_count(getattr(step.node.stage, "tokens", None)) or budget
+        if budget and step.node.stage.kind == "pack" and entry["state"] != "cached":
+            entry["disk_expected"] = _TOKEN * budget
         if entry["rows"] is None:
             entry["rows_expected"] = known
         elif step.node.stage.gathers == "neighbours":
@@ -55,7 +47,7 @@ def preview(recipe: Recipe, out: str, *, limit: int | None = None) -> dict[str, 
         "recipe": recipe.name,
         "out": out,
         "raw_files": len(source.described),
-        "raw_bytes": text,
+        "raw_bytes": raw,
         "stages": stages,
         "disk_expected": disk,
         "disk_free": store.free_space(out),
@@ -96,6 +88,13 @@ def show(planned: dict[str, Any]) -> None:
         f"{planned['memory_per_worker_expected'] / 1e6:,.0f} MB of memory per worker, "
         f"{planned['cpu_seconds_expected']:,.0f} CPU-seconds"
     )
+
+
+def _text(file: Any) -> float:
+    """About how much text a raw file holds, from its size, or from its footer."""
+    if file.format == "parquet":
+        return float(sum(size for _, size in file.row_groups))
+    return float(file.size * next((n for suffix, n in _PACKED.items() if file.name.lower().endswith(suffix)), 1.0))
 
 
 def _ingest(source: plan.Source, out: str, text: int) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def _sources(console: Console, outputs: dict[str, Any]) -> None:
     ]
     if not documents:
         return
-    first, last = documents[0], documents[-1]
+    packed = {stage["documents"] for stage in outputs["stages"] if stage["kind"] == "pack"}
+    first, last = documents[0], next((stage for stage in documents if stage["name"] in packed), documents[-1])
     table = Table("source", "MB in", "MB kept", "documents kept", "tokens", "share", "epochs", box=None, pad_edge=False)
     train: dict[str, Any] = {}
     for tokens in outputs["tokens"]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from curate import exchange, groups, plan, raw, store, unit
@@ -163,7 +162,11 @@ class _Driver:
     def open_steps(self) -> list[int]:
         """Steps that are not whole yet, having taken in those that earlier runs finished."""
         for index, step in enumerate(self.steps):
-            if index not in self.whole and (manifest := intact(step.folder)) is not None:
+            if index in self.whole or (
+                step.node.stage.gathers == "neighbours" and not intact(self.place(index, "apply"))
+            ):
+                continue
+            if (manifest := intact(step.folder)) is not None:
                 self.whole[index] = Dataset(step.folder, manifest)
         return [index for index in range(len(self.steps)) if index not in self.whole]
 
@@ -247,7 +250,7 @@ class _Driver:
             segments = next((count for rows, count in SEGMENTS if base.rows < rows), MOST_SEGMENTS)
         elif stage.scans:
             verdict = store.join(step.folder, "verdict")
-            lines = _line_digests(verdict, len(base.shards))
+            lines = exchange.digests(unit.verdict_files(verdict), len(base.shards))
             whole = _whole_digest(verdict)
             if stage.gathers == "parts":
                 segments = stage.parts(unit.load_verdict(verdict, None))
@@ -379,7 +382,7 @@ class _Driver:
         place, verdict = self.place(index, "apply"), store.join(step.folder, "verdict")
         files = tuple(store.join(place, shard.name) for receipt in sent for shard in receipt.shards)
         said = unit.load_verdict(verdict, None)
-        digests = _segment_digests(files, stage.parts(said))
+        digests = exchange.digests(files, stage.parts(said))
         jobs = []
         for part in range(stage.parts(said)):
             key = fingerprint({"stage": stage.identity(), "rows": digests[part], "whole": _whole_digest(verdict)})
@@ -487,17 +490,3 @@ def conserved(stage: str, rows: int, marks: list[Receipt], receipts: list[Receip
 def _whole_digest(verdict: str) -> str:
     uri = store.join(verdict, "whole.arrow")
     return unit.sha256(store.read(uri)) if store.exists(uri) else ""
-
-
-def _line_digests(verdict: str, shards: int) -> list[list[int]]:
-    """Per shard, rows and digest of its verdict lines over all parts."""
-    return _segment_digests(unit.verdict_files(verdict), shards)
-
-
-def _segment_digests(files: Iterable[str], segments: int) -> list[list[int]]:
-    rows, digests = np.zeros(segments, np.uint64), np.zeros(segments, np.uint64)
-    for uri in files:
-        where = exchange.index(uri)
-        rows += where.rows
-        digests += where.digests
-    return [[int(r), int(d)] for r, d in zip(rows, digests, strict=True)]

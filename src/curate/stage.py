@@ -111,6 +111,10 @@ class Stage:
         """Columns given for the same rows in the same order."""
         return ()
 
+    def sampled(self, share: float) -> "Stage":
+        """The stage for a trial run on a share of the records."""
+        return self
+
     def bind(self, lineage: dict[str, dict[str, Any]]) -> "Stage":
         """The stage with what it must know of how its columns were made (column name to `made_by`)."""
         return self

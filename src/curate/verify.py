@@ -102,9 +102,12 @@ def _verdict(top: str) -> list[Finding]:
     is unfinished, as nothing says what its files should be."""
     folder = store.join(top, "verdict")
     if not store.exists(store.join(folder, "done.json")):
-        if store.exists(folder):
-            store.remove(folder)
-        return []
+        if not store.exists(store.join(top, "evidence")):
+            return []
+        store.remove(folder)
+        whole = store.exists(store.join(top, NAME))
+        _reopen_whole(top)
+        return [Finding(store.join(folder, "done.json"), "missing")] if whole else []
     found = []
     try:
         digests = parse(store.join(folder, "done.json"))["files"]

@@ -20,7 +20,8 @@ _EXAMPLE_BYTES = 200
 
 
 def why(out: str, document: str) -> dict[str, Any]:
-    """Every copy of a document and what became of it. `document` is an `id` (hex), a `source_id` or an `origin`.
+    """Every copy of a document and what became of it. `document` is an `id` (hex), a `source_id`, an
+    `origin` or the end of one after a slash.
 
     RecipeError when nothing by that name was ever read.
     """
@@ -29,7 +30,9 @@ def why(out: str, document: str) -> dict[str, Any]:
     copies = [_story(out, steps, base, place) for place in _find(out, steps[0], base, document)]
     rejects = list(_rejected(out, steps[0], base, document))
     if not copies and not rejects:
-        raise RecipeError(f"{out} has no document with id, source_id or origin {document!r}")
+        like = _read(store.join(out, steps[0]["folder"]), base, 0, ["origin"])["origin"].slice(0, 1).to_pylist()
+        hint = f"; origins here look like {like[0]}" if like else ""
+        raise RecipeError(f"{out} has no document with id, source_id or origin {document!r}{hint}")
     return {"document": document, "copies": copies, "rejected": rejects}
 
 
@@ -69,7 +72,8 @@ def _find(out: str, step: dict[str, Any], base: Manifest, document: str) -> Iter
     key = bytes.fromhex(document) if len(document) == 32 and _hex(document) else None
     for shard in range(len(base.shards)):
         table = _read(folder, base, shard, ["id", "source_id", "origin"])
-        hit = pc.or_kleene(pc.equal(table["origin"], document), pc.equal(table["source_id"], document))
+        origin = pc.or_kleene(pc.equal(table["origin"], document), pc.ends_with(table["origin"], "/" + document))
+        hit = pc.or_kleene(origin, pc.equal(table["source_id"], document))
         if key is not None:
             hit = pc.or_kleene(hit, pc.equal(table["id"], pa.scalar(key, pa.binary(16))))
         for row in np.flatnonzero(pc.fill_null(hit, False).to_numpy()):
@@ -89,7 +93,8 @@ def _story(out: str, steps: list[dict[str, Any]], base: Manifest, place: Place) 
     names = [name for name in DOCUMENT_COLUMNS if name in base.columns]
     row = _row(folder, base, place, names)
     origin, text = row["origin"], row.pop("text")
-    story: dict[str, Any] = {**row, "text": _shown(text), "stages": [], "outcome": "kept"}
+    story: dict[str, Any] = {**row, "text": _shown(text), "stages": []}
+    outcomes: list[str] = []
     places: dict[str, Place] = {"ingest": place}
     for step in steps[1:]:
         here = places.get(step["documents"])
@@ -104,16 +109,20 @@ def _story(out: str, steps: list[dict[str, Any]], base: Manifest, place: Place) 
             if told["rule"] is None:
                 places[step["name"]] = kept_place(dropped, manifest.units, here)
             else:
-                story["outcome"] = f"dropped by {told['rule']} in {step['name']}"
+                outcomes.append(f"dropped by {told['rule']} in {step['name']}")
         elif step["kind"] == "pack":
             told["windows"] = _windows(folder, manifest, row["id"], origin)
-            if not told["windows"]:
-                story["outcome"] = "kept, not drawn into any window"
+            count = len({(window["prefix"], window["window"]) for window in told["windows"]})
+            outcomes.append(
+                f"in {count} windows of {step['name']}" if count else f"kept, but drawn by no window of {step['name']}"
+            )
         else:
             told["columns"] = _row(
                 folder, manifest, here, [n for n, kind in manifest.columns.items() if "list" not in kind]
             )
         story["stages"].append(told)
+    # A recipe may branch: what became of the document is told for every branch that settled it.
+    story["outcome"] = "; ".join(outcomes) or "kept"
     return story
 
 

@@ -8,7 +8,7 @@ with the numbers and the nearest plan that is feasible.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, ClassVar
@@ -64,6 +64,11 @@ class Mix(Stage):
         if not 0 <= self.seed < 2**63:
             raise RecipeError(f"`seed` is {self.seed}; it is 0 or more and below 2^63")
         token_count(self.tokens)
+
+    def sampled(self, share: float) -> "Mix":
+        """A budget in proportion. Caps are for the whole corpus: a sample may miss them by chance, and has none."""
+        budget = token_count(self.tokens)
+        return replace(self, tokens=max(1, round(budget * share)) if budget else None, max_epochs=1e6)
 
     @property
     def reads(self) -> tuple[str, ...]:
