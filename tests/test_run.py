@@ -209,3 +209,23 @@ def test_a_story_finds_the_windows(place: Path) -> None:
     windows = copy["stages"][-1]["windows"]
     prefix = f"train/{maps[0].stem}"
     assert any(w["prefix"] == prefix and w["window"] == row["window"] and w["start"] == row["start"] for w in windows)
+
+
+def test_a_story_tells_every_branch(place: Path) -> None:
+    path = write_recipe(place)
+    path.write_text(path.read_text() + "  - select: {name: long, from: exact, keep: {long: words >= 100000}}\n")
+    out = str(place / "run")
+    run(recipe.load(str(path)), out)
+    folder = next(Path(stage["folder"]) for stage in outputs(out)["stages"] if stage["kind"] == "pack")
+    row = pq.read_table(next(folder.glob("map/train/*.parquet"))).slice(0, 1).to_pylist()[0]
+    (copy,) = [c for c in why(out, row["origin"])["copies"] if c["origin"] == row["origin"]]
+    assert "windows of pack" in copy["outcome"]
+    assert copy["outcome"].endswith("dropped by long in long")
+    assert why(out, row["origin"].rpartition("/")[2])["copies"]
+
+
+def test_a_trial_run_scales_the_budget(place: Path) -> None:
+    path = write_recipe(place)
+    result = run(recipe.load(str(path)), str(place / "run"), limit=150)
+    tokens = json.loads(Path(result.steps[-1][0].folder, "tokens.json").read_text())
+    assert 12_000 < tokens["splits"]["train"]["tokens"] < 20_000  # half of the records, half of 32K
