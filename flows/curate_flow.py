@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from curate import ledger, store
 from curate.errors import DONE_WITH_REJECTS, CurateError
-from curate.execute import KILLED, ONE_THREAD, Failed
+from curate.execute import KILLED, ONE_THREAD, Failed, leave_with_parent
 from curate.outputs import outputs
 from curate.recipe import load
 from curate.run import Event, Result, run
@@ -69,7 +69,7 @@ def prefect_map(work: Callable[[Any], Any], jobs: Iterable[Any], *, runner: Any,
     every = list(jobs)
     count = min(MOST_TASKS, len(every))
     batches = [every[i * len(every) // count : (i + 1) * len(every) // count] for i in range(count)]
-    futures = [runner.submit(unit, {"batch": partial(each, work, batch)}) for batch in batches]
+    futures = [submitted(runner, work, batch) for batch in batches]
     alone: dict[int, list[Any]] = {}
     for index in range(count):
         if index not in alone and lost(futures[index]):
@@ -80,13 +80,23 @@ def prefect_map(work: Callable[[Any], Any], jobs: Iterable[Any], *, runner: Any,
             for i in again[: 4 * workers]:
                 alone[i] = [single(work, job, runner) for job in batches[i]]
             for i in again[4 * workers :]:
-                futures[i] = runner.submit(unit, {"batch": partial(each, work, batches[i])})
+                futures[i] = submitted(runner, work, batches[i])
         yield from alone[index] if index in alone else futures[index].result()
+
+
+def submitted(runner: Any, work: Callable[[Any], Any], batch: list[Any]) -> Any:
+    """The future of a task for a batch; a pool that broke while it had nothing to do is renewed."""
+    parameters = {"batch": partial(each, work, batch)}
+    try:
+        return runner.submit(unit, parameters)
+    except BrokenProcessPool:
+        renew(runner)
+        return runner.submit(unit, parameters)
 
 
 def single(work: Callable[[Any], Any], job: Any, runner: Any) -> Any:
     """The result of one job that has a task to itself while no other runs."""
-    future = runner.submit(unit, {"batch": partial(each, work, [job])})
+    future = submitted(runner, work, [job])
     if lost(future):
         renew(runner)
         return Failed(KILLED, 1)
@@ -112,9 +122,11 @@ def renew(runner: Any) -> None:
         runner.__enter__()
 
 
-def ignore_interrupts() -> None:
-    """For workers: Ctrl-C reaches them too, and one that it interrupts would leave its task without an end."""
+def begin_worker() -> None:
+    """For workers: Ctrl-C reaches them too, and one that it interrupts would leave its task without an end. When the
+    flow's process is killed they go as well."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_with_parent()
 
 
 @contextlib.contextmanager
@@ -123,7 +135,7 @@ def task_runner(kind: str, workers: int) -> Iterator[Any]:
     # Workers are told where the server is: each would start one of its own where this process has a temporary one.
     with temporary_settings({PREFECT_API_URL: str(get_client(sync_client=True).api_url)}):
         if kind == "processes":
-            with ProcessPoolTaskRunner(max_workers=workers, initializer=ignore_interrupts) as runner:
+            with ProcessPoolTaskRunner(max_workers=workers, initializer=begin_worker) as runner:
                 yield runner
             return
         import ray

@@ -77,7 +77,7 @@ class _Pool:
 
     def map(self, work: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Any]:
         every = list(jobs)
-        futures = [self.executor.submit(work, job) for job in every]
+        futures = [self._submit(work, job) for job in every]
         alone: dict[int, Any] = {}
         for index in range(len(every)):
             if index not in alone:
@@ -87,6 +87,14 @@ class _Pool:
                 except BrokenProcessPool:
                     self._recover(work, every, futures, alone, index)
             yield alone[index] if index in alone else futures[index].result()
+
+    def _submit(self, work: Callable[[Any], Any], job: Any) -> Future[Any]:
+        try:
+            return self.executor.submit(work, job)
+        except BrokenProcessPool as error:  # a worker was killed while it had nothing to do: found when there is
+            lost: Future[Any] = Future()
+            lost.set_exception(error)
+            return lost
 
     def _recover(
         self,
@@ -104,7 +112,7 @@ class _Pool:
         self.executor = _executor(self.workers)
         running = 2 * self.workers + 1
         for i in lost[running:]:
-            futures[i] = self.executor.submit(work, jobs[i])
+            futures[i] = self._submit(work, jobs[i])
         for i in lost[:running]:
             alone[i] = self._alone(work, jobs[i])
 
@@ -121,10 +129,10 @@ def _executor(workers: int) -> ProcessPoolExecutor:
     # children and for every child that replaces one.
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=leave_with_parent)
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
     """End this worker when the process that started it is gone, killed or not: it would wait for work for ever."""
     parent = parent_process()
     assert parent is not None

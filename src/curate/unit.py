@@ -118,8 +118,10 @@ def gather_neighbours(job: Neighbours) -> list[Receipt]:
         table = read(files, rows)
         rows_in += rows
         bytes_in += table.nbytes
-        kept.append(pick(table.filter(table[job.rule].is_null()), job.carry))
+        kept.append(pick(table, job.carry).filter(table[job.rule].is_null()))
+        del table  # what is gathered is a shard of text: no copy of it outlives its use
     table = pa.concat_tables(kept).unify_dictionaries().combine_chunks()
+    del kept
     shard = put_table(job.folder, f"{job.unit}.parquet", table)
     counts = {"documents": by_source(table), "bytes": by_source(table, "bytes")}
     receipt = Receipt(
