@@ -91,10 +91,9 @@ class _Pool:
     def _submit(self, work: Callable[[Any], Any], job: Any) -> Future[Any]:
         try:
             return self.executor.submit(work, job)
-        except BrokenProcessPool as error:  # a worker was killed while it had nothing to do: found when there is
-            lost: Future[Any] = Future()
-            lost.set_exception(error)
-            return lost
+        except BrokenProcessPool:  # a worker was killed while it had nothing to do: noticed when there is
+            self.executor = _executor(self.workers)
+            return self.executor.submit(work, job)
 
     def _recover(
         self,
@@ -109,6 +108,7 @@ class _Pool:
         # one can fail; the rest go to a new pool.
         wait(futures[at:])
         lost = [i for i in range(at, len(jobs)) if isinstance(futures[i].exception(), BrokenProcessPool)]
+        self.stop()
         self.executor = _executor(self.workers)
         running = 2 * self.workers + 1
         for i in lost[running:]:
