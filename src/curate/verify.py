@@ -108,7 +108,8 @@ def _verdict(top: str) -> list[Finding]:
         whole = store.exists(store.join(top, NAME))
         _reopen_whole(top)
         return [Finding(store.join(folder, "done.json"), "missing")] if whole else []
-    found = []
+    said = store.join(top, "evidence", NAME)
+    found = [] if store.exists(said) else [Finding(said, "missing")]
     try:
         digests = parse(store.join(folder, "done.json"))["files"]
     except (Damaged, KeyError, TypeError):
