@@ -119,20 +119,26 @@ def sample(file: Described, size: int) -> Fields:
     if len(lines) > 1 and got >= size:
         lines.pop()
     counts: dict[str, Counter[pa.DataType]] = {}
-    for line in lines:
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(record, dict):
-            for key, value in record.items():
-                counts.setdefault(key, Counter())[kind(value)] += 1
+    for record in objects(lines):
+        for key, value in record.items():
+            counts.setdefault(key, Counter())[kind(value)] += 1
     return {key: reduce(_or_first, (each for each, _ in found.most_common())) for key, found in counts.items()}
 
 
 _SCALARS: dict[type, pa.DataType] = {
     bool: pa.bool_(), float: pa.float64(), str: pa.string(), type(None): pa.null()
 }  # fmt: skip
+
+
+def objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The JSON objects among some lines; what is none is passed over."""
+    for line in lines:
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(record, dict):
+            yield record
 
 
 def kind(value: Any) -> pa.DataType:

@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.json as pj
 
-from curate.columns import kind
+from curate.columns import kind, objects
 from curate.streams import Block
 
 RAW = 1000
@@ -109,14 +109,9 @@ class Parser:
     def _look(self, lines: list[bytes]) -> bool:
         """Look which loose fields are integers in the first line that has them; True if that is news."""
         now: dict[str, bool] = {}
-        for line in lines:
-            try:
-                record = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-            if isinstance(record, dict):
-                found = {name: type(record[name]) is int for name in self.loose if record.get(name) is not None}
-                now = found | now
+        for record in objects(lines):
+            found = {name: type(record[name]) is int for name in self.loose if record.get(name) is not None}
+            now = found | now
         news = any(now[name] != self._numeric.get(name, False) for name in now)
         self._numeric |= now
         return news

@@ -46,10 +46,10 @@ class Source:
 
     def unit_key(self, unit: raw.Unit) -> str:
         """All that a unit's documents depend on."""
-        digests = {file.name: file.digest for file in self.described}
         how = asdict(self.ingest.inputs[unit.input])
         del how["files"]
-        slices = [[s.name, digests[s.name], s.start, s.stop, s.first_record] for s in unit.slices]
+        files = zip(unit.slices, unit.digests, strict=True)
+        slices = [[s.name, content, s.start, s.stop, s.first_record] for s, content in files]
         return fingerprint(
             {
                 "kind": "ingest",

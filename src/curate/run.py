@@ -30,7 +30,7 @@ MOST_SEGMENTS = 4096
 
 @dataclass(frozen=True)
 class Event:
-    """Something to show: `what` is start, unit, judge or end, for a stage; `units` and `cached` come with start."""
+    """Something to show of a stage: `what` is cached (it begins; of `units`, `cached` are done), unit or judge."""
 
     what: str
     stage: str
@@ -80,8 +80,8 @@ def run(
         save_state(recipe, out, source, steps)
         driver = _Driver(out, source, steps, map, report, compression)
         driver.ingest()
-        while driver.open_steps():
-            driver.round()
+        while unfinished := driver.open_steps():
+            driver.round(unfinished)
         finished = tuple((step, driver.whole[i]) for i, step in enumerate(steps))
         return Result(out, driver.whole[-1], finished, driver.worked, source.schema)
 
@@ -170,10 +170,10 @@ class _Driver:
                 self.whole[index] = Dataset(step.folder, manifest)
         return [index for index in range(len(self.steps)) if index not in self.whole]
 
-    def round(self) -> None:
+    def round(self, unfinished: list[int]) -> None:
         """One pass over each document dataset that has work ready, then whatever that makes possible."""
         passes: dict[int, list[tuple[int, str]]] = {}
-        for index in self.open_steps():
+        for index in unfinished:
             phase = self.ready(index)
             if phase:
                 passes.setdefault(self.steps[index].documents, []).append((index, phase))
@@ -208,7 +208,6 @@ class _Driver:
         have: dict[int, dict[str, Receipt]] = {}
         for index, phase in work:
             tasks = self.tasks(index, phase, base)
-            self.report(Event("start", self.label(index, phase), len(tasks)))
             have[index], missing = self.done(tasks)
             for shard in missing:
                 todo.setdefault(shard, []).append(tasks[shard])
@@ -223,13 +222,7 @@ class _Driver:
             ),
         )
         jobs = [self.job(shard, tasks, base, view) for shard, tasks in sorted(todo.items())]
-        folders = {
-            task.folder: index
-            for tasks in todo.values()
-            for task in tasks
-            for index, phase in work
-            if task.folder == self.place(index, phase)
-        }
+        folders = {self.place(index, phase): index for index, phase in work}
         for receipts, job in self.carry_out(unit.run_pass, jobs, self.label(work[0][0], work[0][1])):
             for receipt, task in zip(receipts, job.tasks, strict=True):
                 have[folders[task.folder]][receipt.unit] = receipt
@@ -465,7 +458,6 @@ class _Driver:
         save_ledger(folder, receipts)
         manifest.save(folder)
         store.remove(store.join(folder, "units"))
-        self.report(Event("end", name))
         return manifest
 
 
