@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
@@ -249,6 +250,14 @@ def test_names_of_locations():
     assert store.absolute("here") == os.path.join(os.getcwd(), "here")
 
 
-def test_free_space_is_known_for_folders_yet_to_be(tmp_path):
-    assert store.free_space(str(tmp_path / "not" / "yet")) == store.free_space(str(tmp_path))
-    assert store.free_space("memory://a") is None
+def test_free_space_is_known_for_folders_yet_to_be(tmp_path, monkeypatch):
+    asked = []
+
+    def usage(path):  # the disk itself changes between two looks, as others write to it
+        asked.append(path)
+        return SimpleNamespace(free=12345)
+
+    monkeypatch.setattr(store.shutil, "disk_usage", usage)
+    assert store.free_space(str(tmp_path / "not" / "yet")) == store.free_space(str(tmp_path)) == 12345
+    assert asked == [str(tmp_path)] * 2
+    assert store.free_space("memory://run") is None
