@@ -97,7 +97,7 @@ def survey(recipe: Recipe, out: str, map: Map, *, limit: int | None = None) -> S
         kept = {name: asdict(cached[name]) for name in names}
         store.put(store.join(out, SURVEY), canonical(sealed(kept), indent=1))
     described = raw.describe(files, tuple(cached[name] for name in names))
-    taken = {"rule", *(node.prefix + name for node in recipe.nodes for name in node.stage.adds)}
+    taken = {"rule", *(name for node in recipe.nodes for name in node.stage.named(node.prefix))}
     schema = raw.schema(described, ingest.inputs, taken)
     threshold = raw.threshold(described, ingest.limit) if ingest.limit is not None else None
     made_by = {
@@ -169,15 +169,16 @@ def _step(
             later = [n.stage.kind for n in _adders(name, steps)]
             tail = f"; '{later[0]}' adds it, but not to these rows" if later else hint
             raise RecipeError(f"{_place(node, index)} reads '{name}', which no stage before it adds{tail}")
-    taken = {name for s in steps if s.documents == documents for name in s.gives if not s.node.stage.gathers}
-    for name in stage.adds if not stage.gathers else ():
-        if node.prefix + name in have or node.prefix + name in taken:
-            raise RecipeError(
-                f"{_place(node, index)} adds '{node.prefix + name}', which is there already; give it a `name:`"
-            )
+    named = stage.named(node.prefix)
+    rewritten = have["text"]
+    taken = {name for s in steps if not s.node.stage.gathers and _text(s, steps) == rewritten for name in s.gives}
+    for name in () if stage.gathers else named:
+        if name not in stage.rewrites and (have.get(name, rewritten - 1) >= rewritten or name in taken):
+            raise RecipeError(f"{_place(node, index)} adds '{name}', which is there already; give it a `name:`")
     made = {name: _maker(name, i, source, steps) for name, i in have.items()}
-    carried = [name for name in getattr(stage, "carry", ()) if name in have]
-    ids = {source.id if i < 0 else steps[i].id for i in {documents, *(have[name] for name in (*wanted, *carried))}}
+    gives = _kept(node, index, source, steps, documents, columns, have) if stage.gathers == "neighbours" else named
+    held = wanted if gives == named else (*wanted, *gives)
+    ids = {source.id if i < 0 else steps[i].id for i in {documents, *(have[name] for name in held)}}
     try:
         node = replace(node, stage=stage.bind(made))
         stage = node.stage
@@ -187,17 +188,31 @@ def _step(
     except AssetError as error:
         raise AssetError(f"{_place(node, index)}: {error}") from error
     key = fingerprint(made_by)
-    if stage.gathers == "neighbours":
-        promised = [name for name in have if have[name] == documents]
-        gives = tuple(dict.fromkeys((*promised, *stage.reads, *getattr(stage, "carry", ()))))
-        for name in gives:
-            if name not in have:
-                raise RecipeError(
-                    f"{_place(node, index)} carries '{name}', which no stage before it adds" + nearest(name, list(have))
-                )
-    else:
-        gives = tuple(node.prefix + name for name in stage.adds)
     return Step(node, key, store.join(out, f"{node.name}-{key}"), made_by, documents, columns, gives)
+
+
+def _kept(
+    node: Node,
+    index: int,
+    source: Source,
+    steps: list[Step],
+    documents: int,
+    columns: tuple[int, ...],
+    have: dict[str, int],
+) -> tuple[str, ...]:
+    """Columns that survivors take along: the documents' own, what was rewritten, what rules name, and `carry`."""
+    own = [*_visible(source, steps, documents, ()), *(n for i in columns for n in steps[i].node.stage.rewrites)]
+    for name in getattr(node.stage, "carry", ()):
+        if name not in have:
+            raise RecipeError(
+                f"{_place(node, index)} carries '{name}', which no stage before it adds" + nearest(name, list(have))
+            )
+    return tuple(dict.fromkeys((*own, *node.stage.reads, *getattr(node.stage, "carry", ()))))
+
+
+def _text(step: Step, steps: list[Step]) -> int:
+    """Index of the step whose text a step sees."""
+    return max((i for i in step.columns if steps[i].node.stage.rewrites), default=step.documents)
 
 
 def _place(node: Node, index: int) -> str:

@@ -174,6 +174,8 @@ def _node(item: Any, index: int, tree: yaml.Node, root: str) -> Node:
 def _named(nodes: list[Node]) -> tuple[Node, ...]:
     seen: dict[str, Node] = {}
     for node in nodes:
+        if node.name in seen and node.name == node.stage.kind:
+            node = _again(node, list(seen.values()))
         if node.name in seen or node.name == "ingest":
             other = f"line {seen[node.name].line}" if node.name in seen else "the raw documents"
             raise RecipeError(f"line {node.line}: '{node.name}' is taken by {other}; give this stage a `name:`")
@@ -182,6 +184,13 @@ def _named(nodes: list[Node]) -> tuple[Node, ...]:
             raise RecipeError(f"line {node.line}: '{node.name}' is from '{node.source}', no stage before it{hint}")
         seen[node.name] = node
     return tuple(nodes)
+
+
+def _again(node: Node, before: list[Node]) -> Node:
+    """A stage without a name that stands again behind one that rewrote the text is called after that one."""
+    names = [other.name for other in before]
+    rewriters = [other.name for other in before[names.index(node.name) + 1 :] if other.stage.rewrites]
+    return dataclasses.replace(node, name=f"{node.name}_{rewriters[-1]}") if rewriters else node
 
 
 def _build(kind: type[Stage], parameters: dict[str, Any], where: Any, label: str) -> Stage:

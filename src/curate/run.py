@@ -172,15 +172,21 @@ class _Driver:
 
     def round(self, unfinished: list[int]) -> None:
         """One pass over each document dataset that has work ready, then whatever that makes possible."""
-        passes: dict[int, list[tuple[int, str]]] = {}
+        passes: list[_Sweep] = []
         for index in unfinished:
             phase = self.ready(index)
             if phase:
-                passes.setdefault(self.steps[index].documents, []).append((index, phase))
+                held = self.held(index, phase)
+                documents = self.steps[index].documents
+                fitting = next((one for one in passes if one.documents == documents and one.fits(held)), None)
+                if fitting is None:
+                    passes.append(fitting := _Sweep(documents))
+                fitting.held.update(held)
+                fitting.work.append((index, phase))
         assert passes, "every stage reads columns of stages before it, so one of them is ready"
-        for documents, work in passes.items():
-            self.sweep(documents, work)
-            for index, phase in work:
+        for one in passes:
+            self.sweep(one)
+            for index, phase in one.work:
                 self.judge(index) if phase == "scan" else self.conclude(index)
 
     def ready(self, index: int) -> str:
@@ -188,12 +194,24 @@ class _Driver:
         step, stage = self.steps[index], self.steps[index].node.stage
         if step.documents not in self.whole:
             return ""
-        view = self.view(index)
         scanning = stage.scans and not store.exists(store.join(step.folder, "verdict", "done.json"))
-        wanted = stage.reads if scanning else stage.applies_to
+        phase = "scan" if scanning else "apply"
+        wanted = self.wanted(index, phase)
         if stage.gathers == "neighbours":
             wanted = (*wanted, *step.gives)
-        return ("scan" if scanning else "apply") if set(wanted) <= set(view.names) else ""
+        # Where a column is measured again, or rewritten, the last to give it is the one that is meant.
+        givers = {name: i for i in step.columns for name in self.steps[i].gives}
+        return phase if all(givers[name] in self.whole for name in wanted if name in givers) else ""
+
+    def wanted(self, index: int, phase: str) -> tuple[str, ...]:
+        """Columns that a step looks at in a phase."""
+        stage = self.steps[index].node.stage
+        return stage.reads if phase == "scan" else stage.applies_to
+
+    def held(self, index: int, phase: str) -> dict[str, str]:
+        """Folder of each column that a step wants in a phase."""
+        holders = self.view(index).holders(self.wanted(index, phase))
+        return {name: dataset.folder for dataset, names in holders for name in names}
 
     def view(self, index: int) -> View:
         """What a step sees of what is finished."""
@@ -201,9 +219,10 @@ class _Driver:
         columns = tuple(self.whole[i] for i in step.columns if i in self.whole)
         return View(self.whole[step.documents], columns)
 
-    def sweep(self, documents: int, work: list[tuple[int, str]]) -> None:
+    def sweep(self, one: "_Sweep") -> None:
         """One pass over the shards of a document dataset."""
-        base = self.whole[documents].manifest
+        work = one.work
+        base = self.whole[one.documents].manifest
         todo: dict[int, list[unit.Task]] = {}
         have: dict[int, dict[str, Receipt]] = {}
         for index, phase in work:
@@ -213,15 +232,7 @@ class _Driver:
                 todo.setdefault(shard, []).append(tasks[shard])
             cached = len(tasks) - len(missing)
             self.report(Event("cached", self.label(index, phase), len(tasks), cached))
-        view = View(
-            self.whole[documents],
-            tuple(
-                self.whole[i]
-                for i in self.whole
-                if i >= 0 and self.steps[i].documents == documents and not self.steps[i].node.stage.gathers
-            ),
-        )
-        jobs = [self.job(shard, tasks, base, view) for shard, tasks in sorted(todo.items())]
+        jobs = [self.job(shard, tasks, base, one.held) for shard, tasks in sorted(todo.items())]
         folders = {self.place(index, phase): index for index, phase in work}
         for receipts, job in self.carry_out(unit.run_pass, jobs, self.label(work[0][0], work[0][1])):
             for receipt, task in zip(receipts, job.tasks, strict=True):
@@ -244,7 +255,7 @@ class _Driver:
         elif stage.scans:
             verdict = store.join(step.folder, "verdict")
             lines = exchange.digests(unit.verdict_files(verdict), len(base.shards))
-            whole = _whole_digest(verdict)
+            whole = unit.whole_digest(verdict)
             if stage.gathers == "parts":
                 segments = stage.parts(unit.load_verdict(verdict, None))
         identity = {
@@ -270,10 +281,14 @@ class _Driver:
             )
         return tasks
 
-    def job(self, shard: int, tasks: list[unit.Task], base: Manifest, view: View) -> unit.Pass:
-        wanted = tuple(dict.fromkeys(name for task in tasks for name in task.columns))
-        rows = base.shards[shard].rows
-        return unit.Pass(f"{shard:05d}", shard, rows, view.files(shard, wanted), tuple(tasks))
+    def job(self, shard: int, tasks: list[unit.Task], base: Manifest, held: dict[str, str]) -> unit.Pass:
+        wanted = dict.fromkeys(name for task in tasks for name in task.columns)
+        folders = {dataset.folder: dataset.manifest for dataset in self.whole.values()}
+        files = tuple(
+            (store.join(folder, folders[folder].shards[shard].name), tuple(n for n in wanted if held[n] == folder))
+            for folder in dict.fromkeys(held[name] for name in wanted)
+        )
+        return unit.Pass(f"{shard:05d}", shard, base.shards[shard].rows, files, tuple(tasks))
 
     def done(self, tasks: list[unit.Task]) -> tuple[dict[str, Receipt], list[int]]:
         """Receipts of units that are done (here or, by an equal key, in an earlier folder) and the shards to do."""
@@ -366,7 +381,7 @@ class _Driver:
             files = tuple((base.shards[s].rows, together.files(s, wanted)) for s in shards)
             jobs.append(unit.Neighbours(f"{number:05d}", step.folder, key, "rule", step.gives, files))
         receipts = self.units(step.node.name, "gather", step.folder, jobs, unit.gather_neighbours)
-        conserved(step.node.name, base.rows, marks, receipts)
+        unit.conserved(step.node.name, base.rows, marks, receipts)
         return receipts
 
     def gather_parts(self, index: int, sent: list[Receipt]) -> None:
@@ -378,7 +393,7 @@ class _Driver:
         digests = exchange.digests(files, stage.parts(said))
         jobs = []
         for part in range(stage.parts(said)):
-            key = fingerprint({"stage": stage.identity(), "rows": digests[part], "whole": _whole_digest(verdict)})
+            key = fingerprint({"stage": stage.identity(), "rows": digests[part], "whole": unit.whole_digest(verdict)})
             jobs.append(unit.Part(f"{part:05d}", step.folder, key, part, stage, files, verdict))
         receipts = self.units(step.node.name, "gather", step.folder, jobs, unit.gather_part)
         shards = [
@@ -461,6 +476,19 @@ class _Driver:
         return manifest
 
 
+@dataclass
+class _Sweep:
+    """Work that one pass over the shards of `documents` does: (step, phase), and the folder of each column wanted."""
+
+    documents: int
+    work: list[tuple[int, str]] = field(default_factory=list)
+    held: dict[str, str] = field(default_factory=dict)
+
+    def fits(self, held: dict[str, str]) -> bool:
+        """True if no column is wanted from two places."""
+        return all(self.held.get(name, folder) == folder for name, folder in held.items())
+
+
 @dataclass(frozen=True)
 class _Part:
     unit: str
@@ -469,16 +497,3 @@ class _Part:
 
 def _on_part(job: _Part, work: Callable[[int], Any]) -> Any:
     return work(job.part)
-
-
-def conserved(stage: str, rows: int, marks: list[Receipt], receipts: list[Receipt]) -> None:
-    """Rows in = kept + dropped, the drops as the `rule` column has them; a run that does not add up fails."""
-    marked = sum(n for mark in marks for n in mark.counts["rule"].values())
-    kept, dropped = sum(r.rows_out for r in receipts), sum(r.dropped for r in receipts)
-    if kept + dropped != rows or dropped != marked:
-        raise DataError(f"{stage}: {rows} rows in, {kept} kept, {dropped} dropped, {marked} marked: they do not add up")
-
-
-def _whole_digest(verdict: str) -> str:
-    uri = store.join(verdict, "whole.arrow")
-    return unit.sha256(store.read(uri)) if store.exists(uri) else ""

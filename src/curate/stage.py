@@ -92,13 +92,15 @@ class Stage:
     Class facts are `ClassVar`: `kind` is the name in recipes and paths; `version` rises when equal parameters would
     give other rows. `reads` are the columns `scan` looks at (and `apply`, unless `applies_to` says otherwise); `adds`
     the columns that `apply` gives, row-aligned. `asset_fields` are parameters that name files (a tokenizer, a model):
-    their content is part of identity, their place is not.
+    their content is part of identity, their place is not. `rewrites` are those of the added columns that stand for
+    the document's own from here on: stages behind see the new text, and may measure again what was measured of the old.
     """
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     gathers: ClassVar[Literal["", "neighbours", "parts"]] = ""
     asset_fields: ClassVar[tuple[str, ...]] = ()
+    rewrites: ClassVar[tuple[str, ...]] = ()
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
     @property
@@ -110,6 +112,10 @@ class Stage:
     def adds(self) -> tuple[str, ...]:
         """Columns given for the same rows in the same order."""
         return ()
+
+    def named(self, prefix: str) -> tuple[str, ...]:
+        """The added columns as a step with this prefix calls them. What is rewritten keeps its name."""
+        return tuple(name if name in self.rewrites else prefix + name for name in self.adds)
 
     def sampled(self, share: float) -> "Stage":
         """The stage for a trial run on a share of the records."""

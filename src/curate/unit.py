@@ -94,7 +94,7 @@ def _apply(job: Pass, task: Task, shard: pa.Table) -> Made:
             f"gave {tuple(made.column_names)} for {made.num_rows}"
         )
     counts = task.stage.counts(shard, made)
-    named = made.rename_columns([task.prefix + name for name in made.column_names])
+    named = made.rename_columns(list(task.stage.named(task.prefix)))
     return made.num_rows, (put_table(task.folder, f"{job.unit}.parquet", named),), counts
 
 
@@ -317,3 +317,17 @@ def _reason(text: str) -> str:
 def sha256(data: "bytes | memoryview") -> str:
     """Digest of a file's bytes."""
     return hashlib.sha256(data).hexdigest()
+
+
+def conserved(stage: str, rows: int, marks: list[Receipt], receipts: list[Receipt]) -> None:
+    """Rows in = kept + dropped, the drops as the `rule` column has them; a run that does not add up fails."""
+    marked = sum(n for mark in marks for n in mark.counts["rule"].values())
+    kept, dropped = sum(r.rows_out for r in receipts), sum(r.dropped for r in receipts)
+    if kept + dropped != rows or dropped != marked:
+        raise DataError(f"{stage}: {rows} rows in, {kept} kept, {dropped} dropped, {marked} marked: they do not add up")
+
+
+def whole_digest(verdict: str) -> str:
+    """Digest of what a verdict says for all shards, or an empty string."""
+    uri = store.join(verdict, "whole.arrow")
+    return sha256(store.read(uri)) if store.exists(uri) else ""

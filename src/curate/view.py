@@ -26,7 +26,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class View:
-    """A document dataset and the column datasets made on it, each with one file per document shard."""
+    """A document dataset and the column datasets made on it, each with one file per document shard.
+
+    Where two hold a column (the text was rewritten), the later one counts.
+    """
 
     documents: Dataset
     columns: tuple[Dataset, ...] = ()
@@ -34,13 +37,16 @@ class View:
     @property
     def names(self) -> tuple[str, ...]:
         """All columns that can be read."""
-        return tuple(name for dataset in (self.documents, *self.columns) for name in dataset.manifest.columns)
+        columns = (name for dataset in (self.documents, *self.columns) for name in dataset.manifest.columns)
+        return tuple(dict.fromkeys(columns))
 
     def holders(self, wanted: Sequence[str]) -> list[tuple[Dataset, tuple[str, ...]]]:
-        """The datasets that hold the wanted columns, each with those it holds."""
+        """The datasets that hold the wanted columns, each with those to take from it."""
+        datasets = (self.documents, *self.columns)
+        last = {name: dataset.folder for dataset in datasets for name in dataset.manifest.columns}
         found = []
-        for dataset in (self.documents, *self.columns):
-            names = tuple(name for name in wanted if name in dataset.manifest.columns)
+        for dataset in datasets:
+            names = tuple(name for name in wanted if last.get(name) == dataset.folder)
             if names:
                 found.append((dataset, names))
         return found
