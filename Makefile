@@ -12,9 +12,11 @@ PYTEST := $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
 LOCKS := pyproject.toml constraints.txt
 RUN_WITH := -e '.[flows,ray,dev]'
 READ_WITH := -e '.[readers,dev]'
-# The rivals have an environment of their own: datatrove wants an xxhash that is too old for us.
+# The rivals have environments of their own: datatrove wants an xxhash that is too old for us, and the others contradict
+# each other in what they pin, so that theirs is installed as listed, without looking at dependencies.
 BENCH_WITH := 'datatrove[processing]' pyarrow spacy
-BENCHES := exact heuristics
+OTHERS_WITH := --no-deps --requirement bench/constraints-others.txt
+BENCHES := exact heuristics rules
 
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
@@ -38,6 +40,11 @@ setup: .venv/installed
 .venv-bench/installed: bench/constraints.txt
 	$(call environment,.venv-bench)
 	$(call install,.venv-bench,$(BENCH_WITH),bench/constraints.txt)
+	@touch $@
+
+.venv-bench-others/installed: bench/constraints-others.txt
+	$(call environment,.venv-bench-others)
+	$(call install,.venv-bench-others,$(OTHERS_WITH),bench/constraints-others.txt)
 	@touch $@
 
 demo: export PREFECT_HOME = $(CURDIR)/demo/prefect
@@ -66,14 +73,14 @@ test: lint
 test-readers: .venv-readers/installed
 	$(READ) -m pytest -q -m readers $$(grep -l 'mark\.readers' tests/test_*.py)
 
-bench: setup .venv-bench/installed
+bench: setup .venv-bench/installed .venv-bench-others/installed
 	for claim in $(BENCHES); do $(RUN) bench/$$claim.py || exit 1; done
 
 soak: setup
 	$(RUN) bench/soak.py
 
 clean:
-	rm -rf .venv .venv-readers .venv-bench demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-readers .venv-bench .venv-bench-others demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # $(call environment,FOLDER): an empty environment, or one line that says what is missing for it.

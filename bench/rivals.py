@@ -16,7 +16,12 @@ from datatrove.pipeline.dedup.exact_dedup import (
     ExactDedupSignature,
     ExactFindDedups,
 )
-from datatrove.pipeline.filters import GopherQualityFilter
+from datatrove.pipeline.filters import (
+    C4QualityFilter,
+    FineWebQualityFilter,
+    GopherQualityFilter,
+    GopherRepetitionFilter,
+)
 from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.writers import ParquetWriter
 
@@ -54,10 +59,19 @@ def gopher_quality(raw: str, work: Path) -> None:
     run([reader(raw), GopherQualityFilter(), ParquetWriter(str(work / "out"))], work, "1")
 
 
+def rules(raw: str, work: Path) -> None:
+    """The four filters as they ship, each on what the one before it kept; words are parted once and shared.
+
+    C4's also takes lines out of the text, which the filter after it sees.
+    """
+    filters = [GopherQualityFilter(), GopherRepetitionFilter(), C4QualityFilter(), FineWebQualityFilter()]
+    run([reader(raw), *filters, ParquetWriter(str(work / "out"))], work, "1")
+
+
+PIPELINES = {"exact": exact, "duplicates": duplicates, "gopher_quality": gopher_quality, "rules": rules}
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["versions"]:
         print(", ".join(f"{name} {version(name)}" for name in ("datatrove", "spacy")))
     else:
-        {"exact": exact, "duplicates": duplicates, "gopher_quality": gopher_quality}[sys.argv[1]](
-            sys.argv[2], Path(sys.argv[3])
-        )
+        PIPELINES[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))

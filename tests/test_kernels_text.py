@@ -79,10 +79,11 @@ def test_every_code_point_has_its_class() -> None:
             + kernel.IS_LETTER * character.isalpha()
             + kernel.IS_PUNCTUATION * (character in string.punctuation or category[0] == "P")
             + kernel.IS_BREAK * (len(f"a{character}b".splitlines()) == 2)
+            + kernel.IS_DIGIT * (category == "Nd")
         )
-    named = np.uint8(kernel.IS_BULLET | kernel.IS_ELLIPSIS)
-    assert np.array_equal(classes & ~named, expected)
-    assert np.flatnonzero(classes & named).tolist() == [0x2022, 0x2026]
+    listed = np.uint8(kernel.IS_BULLET | kernel.IS_ELLIPSIS | kernel.IS_TERMINAL)
+    assert np.array_equal(classes & ~listed, expected)
+    assert np.flatnonzero(classes & (kernel.IS_BULLET | kernel.IS_ELLIPSIS)).tolist() == [0x2022, 0x2026]
     assert (classes & kernel.IS_SPACE != 0).sum() == 29
 
 

@@ -82,6 +82,8 @@ def parser() -> argparse.ArgumentParser:
     why.add_argument("document", nargs="?", metavar="ID", help="an id, a source_id or an origin")
     why.add_argument("--example", action="store_true", help="one dropped document, chosen for you")
 
+    _questions(add)
+
     outputs = add("outputs", _outputs, "list what a run has made")
     outputs.add_argument("run", metavar="RUN")
 
@@ -97,6 +99,32 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("folder", metavar="DIR")
     demo.add_argument("--megabytes", type=_positive, default=40, metavar="N", help="about how much text (default 40)")
     return top
+
+
+def _questions(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The verbs that ask a finished run about its rules."""
+    whatif = add("whatif", _whatif, "count what other rules would keep, from columns alone")
+    whatif.add_argument("run", metavar="RUN")
+    whatif.add_argument("--where", metavar="EXPR", help="keep rows where this holds, such as 'words >= 50'")
+    whatif.add_argument("--rules", type=_names, default=(), metavar="NAMES", help="rule sets, such as gopher_quality")
+    whatif.add_argument("--stage", metavar="NAME", help="the select step to try it at (default the first)")
+
+    sweep = add("sweep", _sweep, "count what each threshold on a column would keep")
+    sweep.add_argument("run", metavar="RUN")
+    sweep.add_argument("--of", required=True, metavar="COLUMN", help="a column of numbers: kept is COLUMN >= threshold")
+    sweep.add_argument(
+        "--steps", type=_count, default=20, metavar="N", help="thresholds at even quantiles (default 20)"
+    )
+    sweep.add_argument("--at", type=_numbers, default=(), metavar="LIST", help="more thresholds, such as 0.1,0.2")
+    sweep.add_argument("--below", action="store_true", help="kept is COLUMN <= threshold")
+    sweep.add_argument("--where", metavar="EXPR", help="only among rows where this holds")
+    sweep.add_argument("--stage", metavar="NAME", help="the select step whose rows are meant (default the first)")
+
+    look = add("look", _look, "show documents that a rule dropped beside some that it kept, nearest first")
+    look.add_argument("run", metavar="RUN")
+    look.add_argument("--rule", required=True, metavar="NAME", help="such as long_enough or gopher_quality.stop_words")
+    look.add_argument("-n", type=_positive, default=5, metavar="N", help="documents on each side (default 5)")
+    look.add_argument("--stage", metavar="NAME", help="the select step that has the rule (default the first)")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -161,6 +189,40 @@ def _why(options: argparse.Namespace) -> int:
         raise RecipeError("give an ID, or --example")
     told = why.example(options.run) if options.example else why.why(options.run, options.document)
     _print(told, options, report.story)
+    return 0
+
+
+def _whatif(options: argparse.Namespace) -> int:
+    from curate import report
+    from curate.whatif import whatif
+
+    told = whatif(options.run, where=options.where, rules=options.rules, stage=options.stage)
+    _print(told, options, report.alternative)
+    return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from curate import report
+    from curate.whatif import sweep
+
+    told = sweep(
+        options.run,
+        of=options.of,
+        steps=options.steps,
+        at=options.at,
+        where=options.where,
+        below=options.below,
+        stage=options.stage,
+    )
+    _print(told, options, report.curve)
+    return 0
+
+
+def _look(options: argparse.Namespace) -> int:
+    from curate import report
+    from curate.look import look
+
+    _print(look(options.run, rule=options.rule, n=options.n, stage=options.stage), options, report.border)
     return 0
 
 
@@ -261,6 +323,17 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number above 0 is wanted, found {text!r}")
     return int(text)
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(one) for one in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"numbers with commas between are wanted, found {text!r}") from None
 
 
 _workers = _positive

@@ -15,10 +15,11 @@ import polars as pl
 import pyarrow as pa
 import yaml
 
-from curate import store
+from curate import languages, store
 from curate.errors import RecipeError, nearest
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_PARAMETER = re.compile(_QUOTED.pattern + r"|\$(\w+)")
 _MANY_ROWS = re.compile(r"\b(over|select|unnest)\b", re.IGNORECASE)
 _CLOCK = re.compile(r"\b(now\s*\(|current_(date|time)|localtime)", re.IGNORECASE)
 _TYPES = (pl.Null, pl.Int64, pl.Float64, pl.String, pl.Boolean, pl.Date, pl.List(pl.Int64))
@@ -79,21 +80,98 @@ def evaluate(expression: str, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     return result["value"].fill_null(False).to_numpy() & ~lost, lost
 
 
-@cache
 def bundle(name: str) -> dict[str, str]:
-    """A named set of rules: rule name to the condition that keeps a row."""
-    if name not in bundles():
-        raise RecipeError(
-            f"no rules are called '{name}'{nearest(name, bundles()) or '; there are ' + ', '.join(bundles())}"
-        )
-    raw: Any = yaml.safe_load(store.read(store.join(RULES, f"{name}.yaml")))
-    return {rule: entry["keep"] for rule, entry in raw["rules"].items()}
+    """A set of rules: rule name to the condition that keeps a row. `name` is one of `bundles()`, or the location of a
+    YAML file of the same form, which is one that has a `/` or ends in .yaml or .yml.
+
+    In a file with `by: language` a condition may hold $NAME, a parameter of the language files: it becomes `CASE
+    language WHEN 'de' THEN 0.1 ... END`, which is null for a language that lacks it.
+    """
+    if not is_file(name):
+        if name not in bundles():
+            raise RecipeError(
+                f"no rules are called '{name}'{nearest(name, bundles()) or '; there are ' + ', '.join(bundles())}"
+                " (a file of your own is given by its path, as in ./my_rules.yaml)"
+            )
+        return _packaged(name)
+    if not store.exists(name):
+        raise RecipeError(f"there is no file of rules {name}")
+    return _rules(name, store.read(name))
+
+
+def is_file(name: str) -> bool:
+    """True for the location of a file of rules, False for the name of a set."""
+    return "/" in name or name.endswith((".yaml", ".yml"))
+
+
+def title(name: str) -> str:
+    """What the rules of a set are named by: `title.rule`. Of a file, its name without the folder and the ending."""
+    short = re.sub(r"\.ya?ml$", "", store.basename(name))
+    if not short.replace("_", "").isalnum():
+        raise RecipeError(f"a file of rules is named by letters, digits and _, found {name}")
+    return short
 
 
 @cache
 def bundles() -> tuple[str, ...]:
     """Names of the rule sets that come with the package."""
     return tuple(sorted(file.removesuffix(".yaml") for file in store.listing(RULES) if file.endswith(".yaml")))
+
+
+@cache
+def _packaged(name: str) -> dict[str, str]:
+    location = store.join(RULES, f"{name}.yaml")
+    return _rules(location, store.read(location))
+
+
+@cache
+def _rules(location: str, content: bytes) -> dict[str, str]:
+    """The rules in the bytes of a file, checked; RecipeError names file and rule."""
+    try:
+        raw: Any = yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{location} is no YAML: {error}") from error
+    form = "`rules:` with NAME: {keep: CONDITION, source: TEXT}, `source:` and `by: language`"
+    if not isinstance(raw, dict) or not isinstance(raw.get("rules"), dict) or not raw["rules"]:
+        raise RecipeError(f"{location}: a file of rules has {form}; found no mapping `rules`")
+    _only(raw, ("source", "by", "rules"), location)
+    if raw.get("by") not in (None, "language"):
+        raise RecipeError(f"{location}: `by` is language, or left out; found {raw['by']!r}")
+    conditions = {}
+    for rule, entry in raw["rules"].items():
+        where = f"{location}: rule {rule!r}"
+        if not isinstance(rule, str) or not rule.replace("_", "").isalnum():
+            raise RecipeError(f"{where}: a rule's name has letters, digits and _")
+        if not isinstance(entry, dict) or not isinstance(entry.get("keep"), str):
+            raise RecipeError(f"{where} has no `keep:` with the condition that keeps a row, found {entry!r}")
+        _only(entry, ("keep", "source"), where)
+        try:
+            conditions[rule] = _expanded(entry["keep"], by=raw.get("by"))
+            parse(conditions[rule])
+        except RecipeError as error:
+            raise RecipeError(f"{where}: {error}") from error
+    return conditions
+
+
+def _only(mapping: dict[Any, Any], keys: tuple[str, ...], where: str) -> None:
+    for key in mapping:
+        if key not in keys:
+            known = ", ".join(keys)
+            raise RecipeError(f"{where}: unknown key {key!r}{nearest(str(key), keys)}; keys are {known}")
+
+
+def _expanded(condition: str, *, by: str | None) -> str:
+    """The condition with a CASE over languages in place of each $NAME."""
+    if "$" in _QUOTED.sub("", condition) and by is None:
+        raise RecipeError(f"`{condition}` has a parameter: that needs `by: language` at the top of the file")
+
+    def cases(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0]
+        each = " ".join(f"WHEN '{code}' THEN {value!r}" for code, value in languages.parameter(found[1]).items())
+        return f"CASE language {each} END"
+
+    return _PARAMETER.sub(cases, condition) if by else condition
 
 
 def _parts(parsed: pl.Expr) -> Iterator[pl.Expr]:

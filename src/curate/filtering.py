@@ -23,14 +23,17 @@ from curate.errors import RecipeError, StoreError, nearest
 from curate.execute import serial
 from curate.recipe import Node, Recipe, build, kinds
 from curate.run import Event, Result, run
+from curate.signals import columns, families_of
 from curate.stage import Map
+from curate.stages.code import Code
 from curate.stages.exact import Exact
-from curate.stages.heuristics import Heuristics
 from curate.stages.ingest import Ingest, Input, Normalize
 from curate.stages.select import Select
 from curate.unit import first_reject
 from curate.view import View, read
 
+STAGES = ("language", "heuristics", "code", "exact")
+"""Stages that one-off filtering can use, in this order."""
 SHARD = 32 << 20  # small, as pages that are used again need not be asked for again
 BATCH = 20_000
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -53,7 +56,7 @@ def filter_files(
 ) -> dict[str, Any]:
     """Filter `source` (file, folder, glob, or `-`) into `target` (or `-`); the format is the suffix's.
 
-    `stages`: heuristics, exact. With `exact`, later copies go unless `where` says what to do with `duplicate`. Stages
+    `stages`: those of `STAGES`. With `exact`, later copies go unless `where` says what to do with `duplicate`. Stages
     that the rules need are added. Returns rows in, kept, dropped by rule, rejected, and the files written.
     """
     if not source:
@@ -132,7 +135,7 @@ def _refuse_overwriting(source: str, outputs: Outputs) -> None:
 
 
 def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None) -> tuple[Node, ...]:
-    known = {kind: stage for kind, stage in kinds().items() if not stage.gathers and kind in ("heuristics", "exact")}
+    known = {kind: kinds()[kind] for kind in STAGES}
     for kind in stages:
         if kind not in known:
             raise RecipeError(
@@ -149,11 +152,13 @@ def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None) -
     if not keep and not rules:
         raise RecipeError("nothing to filter by: give --rules, --where, or --with exact")
     select = build(Mark, {"keep": keep, "rules": list(rules)}, where="filter")
-    wanted = [*dict.fromkeys(stages)]
-    for stage in (Heuristics(), Exact()):
-        if set(select.reads) & set(stage.adds) and stage.kind not in wanted:
-            wanted.append(stage.kind)
-    made = [Node(kind, build(known[kind], {}), None, "", 0) for kind in wanted]
+    # The fewest families that the rules need: the others would cost as much and say nothing.
+    families = families_of(select.reads) or ("quality",)
+    parameters: dict[str, dict[str, Any]] = {"heuristics": {"signals": list(families)}}
+    given = {"heuristics": columns(families), "code": Code().adds, "exact": Exact().adds}
+    needed = {kind for kind, names in given.items() if set(select.reads) & set(names)}
+    wanted = [kind for kind in STAGES if kind in needed or kind in stages]
+    made = [Node(kind, build(known[kind], parameters.get(kind, {}), where="filter"), None, "", 0) for kind in wanted]
     return (*made, Node("select", select, None, "", 0))
 
 

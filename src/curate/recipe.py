@@ -7,11 +7,13 @@ with its line, its stage and the nearest valid word, before any work.
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args, get_type_hints
 
 import yaml
 
 from curate import store
+from curate.assets import KNOWN
 from curate.errors import RecipeError, StoreError, nearest
 from curate.stage import Stage
 from curate.stages import STAGES
@@ -166,7 +168,7 @@ def _node(item: Any, index: int, tree: yaml.Node, root: str) -> Node:
     def where(path: tuple[Any, ...]) -> str:
         return f"line {_line(tree, ('stages', index, kind, *path))}: stages[{index}] '{kind}'"
 
-    stage = _located(_build(known[kind], parameters, where, ""), root)
+    stage = _build(known[kind], parameters, where, "").located(partial(_place, root))
     prefix = f"{name}_" if name and not stage.gathers else ""
     return Node(str(name or kind), stage, source, prefix, _line(tree, ("stages", index)))
 
@@ -246,16 +248,12 @@ def _inside(hint: Any) -> list[Any]:
     return [hint, *(inner for argument in get_args(hint) for inner in _inside(argument))]
 
 
-def _located(stage: Stage, root: str) -> Stage:
-    """The stage with its asset parameters made absolute; they are no part of identity, their digests are."""
-    changed = {}
-    for field in stage.asset_fields:
-        value = getattr(stage, field)
-        if isinstance(value, str) and not value.startswith("package:"):
-            changed[field] = (
-                value if "://" in value else store.absolute(value if value.startswith("/") else store.join(root, value))
-            )
-    return dataclasses.replace(stage, **changed) if changed else stage
+def _place(root: str, value: str) -> str:
+    """Where a file is that a recipe in `root` names; what is inside a package, or a known model, is found later."""
+    if value.startswith("package:") or "://" in value:
+        return value
+    place = store.absolute(value if value.startswith("/") else store.join(root, value))
+    return value if value in KNOWN and not store.exists(place) else place
 
 
 def _refuse_odd(node: yaml.Node, above: tuple[yaml.Node, ...] = ()) -> None:

@@ -160,3 +160,68 @@ def _told(stage: dict[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def alternative(told: dict[str, Any]) -> None:
+    """What other rules would keep, by source, on standard output."""
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+    tried = " and ".join([*([told["where"]] if told["where"] else []), *told["rules"]])
+    console.print(f"{told['stage']}: kept by `{tried}`, now, and of all", soft_wrap=True)
+    sized = [name for name in ("bytes", "tokens") if name in told["total"]["all"]]
+    shown = Table(
+        "source", *_heads("documents"), "+", "-", *(h for name in sized for h in _heads(name)), box=None, pad_edge=False
+    )
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for row in [*told["sources"], {"source": "all sources", **told["total"]}]:
+        cells = [f"{row[which]['documents']:,}" for which in ("kept", "now", "all", "gained", "lost")]
+        cells += [_size(row[which][name], name) for name in sized for which in ("kept", "now", "all")]
+        shown.add_row(row["source"], *cells)
+    console.print(shown)
+    if told["dropped"]:
+        words = ", ".join(f"{name} {count:,}" for name, count in told["dropped"].items())
+        console.print(f"would drop: {words}", soft_wrap=True)
+
+
+def curve(told: dict[str, Any]) -> None:
+    """What each threshold would keep, on standard output."""
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
+    among = f" among `{told['where']}`" if told["where"] else ""
+    unknown = f"; {told['unknown']:,} more have no value" if told["unknown"] else ""
+    rows = told["among"]["documents"]
+    console.print(f"{told['stage']}: of {rows:,} documents{among}{unknown}", soft_wrap=True)
+    sized = [name for name in ("bytes", "tokens") if name in told["among"]]
+    head = f"{told['of']} {told['keeps']}"
+    shown = Table(head, "documents", "share", *(_unit(name) for name in sized), box=None, pad_edge=False)
+    for column in shown.columns:
+        column.justify = "right"
+    for point in told["curve"]:
+        sizes = [_size(point[name], name) for name in sized]
+        shown.add_row(f"{point['threshold']:,}", f"{point['documents']:,}", f"{point['share']:.3f}", *sizes)
+    console.print(shown)
+
+
+def border(told: dict[str, Any]) -> None:
+    """Documents on both sides of a rule, on standard output."""
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    by = f"nearest by {told['by']} first" if told["by"] else "in the order of their ids"
+    console.print(f"{told['stage']}: {told['rule']} keeps `{told['expression']}`; {by}")
+    for side, words in (("dropped", "that it dropped"), ("held", "for which it held")):
+        console.print(f"\n{len(told[side])} of {told['documents'][side]:,} documents {words}")
+        for row in told[side]:
+            values = ", ".join(f"{name}={_value(value)}" for name, value in row["columns"].items())
+            other = f"  (dropped by {row['dropped_by']})" if side == "held" and row["dropped_by"] else ""
+            console.print(f"  {row['origin']}  source {row['source']}  {values}{other}")
+            console.print(f"    {row['text']!r}")
+
+
+def _heads(name: str) -> tuple[str, str, str]:
+    return f"{_unit(name)} kept", "now", "all"
+
+
+def _unit(name: str) -> str:
+    return "MB" if name == "bytes" else name
+
+
+def _size(count: int, name: str) -> str:
+    return f"{count / 1e6:,.2f}" if name == "bytes" else f"{count:,}"

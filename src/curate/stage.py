@@ -9,7 +9,7 @@ A stage computes; it never reads, writes, times or counts files: the runner does
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -112,6 +112,11 @@ class Stage:
     def adds(self) -> tuple[str, ...]:
         """Columns given for the same rows in the same order."""
         return ()
+
+    def located(self, place: Callable[[str], str]) -> "Stage":
+        """The stage with the files that its parameters name where `place` says: they are relative to the recipe."""
+        given = {field: getattr(self, field) for field in self.asset_fields}
+        return replace(self, **{field: place(value) for field, value in given.items() if isinstance(value, str)})
 
     def named(self, prefix: str) -> tuple[str, ...]:
         """The added columns as a step with this prefix calls them. What is rewritten keeps its name."""

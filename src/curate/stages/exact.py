@@ -1,11 +1,12 @@
 """Exact duplicates: documents whose text is equal; the first in the order of the corpus survives.
 
-`id` is a 128-bit digest of the text, and equality of 128 bits counts as proof. Costs 16 bytes and a place per document
-and reads no text. Parts are cut by the leading bits of `id`, so memory is bounded by the part, not the corpus.
+`id` is a 128-bit digest of the text as it was read (`text_id`, of the text as it was rewritten), and equality of 128
+bits counts as proof. Costs 16 bytes and a place per document and reads no text. Parts are cut by the leading bits of
+`id`, so memory is bounded by the part, not the corpus.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +21,13 @@ from curate.stage import Stage, Verdict
 class Exact(Stage):
     """Marks every later copy of a text: `duplicate`, and `duplicate_of`, the `origin` of the copy that survives.
 
-    `among`: only rows for which this expression holds compete; the others are never duplicates.
+    `among`: only rows for which this expression holds compete; the others are never duplicates. `of: text_id` compares
+    the texts that a stage like `clean` left, not those that were read.
     """
 
     kind: ClassVar[str] = "exact"
     among: str | None = None
+    of: Literal["id", "text_id"] = "id"
 
     def __post_init__(self) -> None:
         if self.among is not None:
@@ -33,7 +36,7 @@ class Exact(Stage):
     @property
     def reads(self) -> tuple[str, ...]:
         extra = expressions.columns(self.among) if self.among else ()
-        return tuple(dict.fromkeys(("id", "origin", *extra)))
+        return tuple(dict.fromkeys((self.of, "origin", *extra)))
 
     @property
     def adds(self) -> tuple[str, ...]:
@@ -44,7 +47,7 @@ class Exact(Stage):
         return ()
 
     def scan(self, shard: pa.Table) -> pa.Table:
-        halves = np.ascontiguousarray(fixed(shard["id"])).view(">u8").astype(np.uint64).reshape(-1, 2)
+        halves = np.ascontiguousarray(fixed(shard[self.of])).view(">u8").astype(np.uint64).reshape(-1, 2)
         seen = pa.table(
             {
                 "key": np.ascontiguousarray(halves[:, 0]),

@@ -4,7 +4,8 @@ Beside the survivors stands a column `rule` on the input rows: null for a kept r
 That column is the log of decisions; no other exists.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -19,7 +20,8 @@ from curate.stage import Stage, Verdict
 
 @dataclass(frozen=True)
 class Select(Stage):
-    """Rules in order: those of `keep` (name to expression), then the named bundles in `rules`.
+    """Rules in order: those of `keep` (name to expression), then the sets in `rules`: names of sets that come with the
+    package, or files of the same form, which are relative to the recipe.
 
     Survivors carry the documents' own columns and those the rules name; more by `carry`.
     """
@@ -35,7 +37,13 @@ class Select(Stage):
             if not name.replace("_", "").isalnum():
                 raise RecipeError(f"a rule's name has letters, digits and _, found {name!r}")
             expressions.parse(expression)
-        if not self.conditions:
+        for name in self.rules:
+            if not expressions.is_file(name):  # a file is read when it is known where the recipe is
+                expressions.bundle(name)
+        titles = [expressions.title(name) for name in self.rules]
+        if len(set(titles)) < len(titles):
+            raise RecipeError(f"`rules` has two sets of one name: {', '.join(self.rules)}")
+        if not self.keep and not self.rules:
             raise RecipeError("nothing to select by: give `keep:` or `rules:`")
 
     @property
@@ -43,7 +51,8 @@ class Select(Stage):
         """Every rule by its full name, in the order in which they are tried."""
         named = dict(self.keep)
         for name in self.rules:
-            named |= {f"{name}.{rule}": expression for rule, expression in expressions.bundle(name).items()}
+            title = expressions.title(name)
+            named |= {f"{title}.{rule}": expression for rule, expression in expressions.bundle(name).items()}
         return named
 
     @property
@@ -60,10 +69,14 @@ class Select(Stage):
         return tuple(dict.fromkeys((*self.reads, "bytes")))
 
     def identity(self) -> dict[str, object]:
-        # The conditions themselves, so that an edited bundle counts as the change it is.
+        # The conditions themselves, so that an edited set counts as the change it is, and where its file lies does not.
         identity = super().identity()
-        identity["parameters"] |= {"conditions": list(self.conditions.items())}
+        rules = tuple(map(expressions.title, self.rules))
+        identity["parameters"] |= {"rules": rules, "conditions": list(self.conditions.items())}
         return identity
+
+    def located(self, place: Callable[[str], str]) -> "Select":
+        return replace(self, rules=tuple(place(name) if expressions.is_file(name) else name for name in self.rules))
 
     def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
         names: list[str] = []
