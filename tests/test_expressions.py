@@ -158,3 +158,13 @@ def test_gopher_quality_keeps_what_the_paper_keeps():
 def test_a_bundle_nobody_knows_is_refused(name, hint):
     with pytest.raises(RecipeError, match=f"no rules are called '{name}'; {hint}"):
         expressions.bundle(name)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.2, 0.3, 0.12, 0.67, 0.01, 0.349, 0.123456])
+@pytest.mark.parametrize(
+    "form",
+    ["a <= {}", "a >= {}", "a BETWEEN {} AND 5.5", "coalesce(a, 0.5) <= {}", "a <= CASE WHEN b > 0 THEN {} ELSE 1 END"],
+)
+def test_a_float32_at_the_threshold_is_at_the_threshold(threshold: float, form: str) -> None:
+    table = pa.table({"a": pa.array([threshold], pa.float32()), "b": [1]})
+    assert expressions.evaluate(form.format(threshold), table)[0].all()

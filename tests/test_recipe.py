@@ -125,7 +125,7 @@ def test_a_wrong_list_of_inputs_is_named(lines, message):
 # Each stands on line 3, or below it, of a recipe whose stages begin there.
 WRONG_STAGES = {
     "- exakt:": r"line 3: stages\[0\]: no stage is called 'exakt'; did you mean 'exact'\?",
-    "- exact:\n- zzz:": r"line 4: stages\[1\]: no stage is called 'zzz'; stages are exact,",
+    "- exact:\n- zzz:": r"line 4: stages\[1\]: no stage is called 'zzz'; stages are clean,",
     "- exact:\n  select: {keep: {a: b > 1}}": r"line 3: stages\[0\]: one stage each line .* \['exact', 'select'\]",
     "- name: a": r"line 3: stages\[0\]: one stage each line .* none",
     "- 3": r"line 3: stages\[0\]: a stage is `KIND:` with parameters, found 3",

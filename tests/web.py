@@ -1,4 +1,4 @@
-"""A small web made of known pages: for every rule of the published filters some that it drops, and many that pass all."""
+"""A small web made of known pages: for every rule of the published filters some that it drops, many that pass all."""
 
 import random
 from pathlib import Path
@@ -73,7 +73,7 @@ def page(kind: str, draw: random.Random) -> str:
         "curly": text + "\nThe set { a, b } has two members in it.",
         "titles": "\n".join(f"Chapter {i}" for i in range(40)) + "\n" + text,
         "unended": "\n".join(sentence[:-1] for sentence in ENGLISH),
-        "menu": "\n".join(["Home", "News", "SPORT AND WEATHER", "1234", "25 likes", "Sign-in to go on"] * 2) + "\n" + text,
+        "menu": "\n".join(["Home", "News", "SPORT AND WEATHER", "1234", "25 likes", "Sign-in to go on"] * 2 + [text]),
         "citations": text.replace(". ", "[12]. ").replace(".\n", " [edit].\n"),
     }
     return made[kind]

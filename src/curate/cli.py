@@ -68,7 +68,9 @@ def parser() -> argparse.ArgumentParser:
     one = add("filter", _filter, "filter a file, a folder, a glob or standard input in one go")
     one.add_argument("source", metavar="IN", help="parquet, jsonl, jsonl.gz or jsonl.zst; - is standard input")
     one.add_argument("target", metavar="OUT", help="survivors, in the format of the suffix; - is standard output")
-    one.add_argument("--with", dest="stages", type=_names, default=(), metavar="STAGES", help="heuristics,exact")
+    one.add_argument(
+        "--with", dest="stages", type=_names, default=(), metavar="STAGES", help="language,heuristics,code,exact"
+    )
     one.add_argument("--rules", type=_names, default=(), metavar="NAMES", help="rule sets, such as gopher_quality")
     one.add_argument(
         "--where", metavar="EXPR", help="keep rows where this holds, such as 'words >= 50 and not duplicate'"
@@ -94,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
     schema = add("schema", _schema, "print a JSON Schema, or write all to a folder")
     schema.add_argument("name", nargs="?", metavar="NAME", help="document, manifest, recipe, ledger or tokens")
     schema.add_argument("--write", metavar="DIR", help="write all schemas there")
+
+    model = add("get-model", _get_model, "fetch a known model into the cache, or list them")
+    model.add_argument("name", nargs="?", metavar="NAME", help="such as lid.176; without it all are listed")
 
     demo = add("demo-corpus", _demo, "collect real text that this machine already has, as raw files for the demo")
     demo.add_argument("folder", metavar="DIR")
@@ -261,6 +266,20 @@ def _schema(options: argparse.Namespace) -> int:
         print(schema.text(options.name), end="")
     else:
         _print({"schemas": list(schema.NAMES)}, options, lambda made: print("\n".join(made["schemas"])))
+    return 0
+
+
+def _get_model(options: argparse.Namespace) -> int:
+    from curate import models
+
+    def show(made: dict[str, Any]) -> None:
+        for one in made["models"]:
+            print(f"{one['name']}  {one['bytes']:,} bytes  {one['licence']}  {one['path'] or 'not here'}")
+
+    if options.name:
+        _print(models.get(options.name)._asdict(), options, lambda made: print(f"{made['path']} ({made['source']})"))
+    else:
+        _print({"models": models.known()}, options, show)
     return 0
 
 

@@ -2,7 +2,8 @@
 
 A rule keeps a row where it is true. Where it is null, or a number that it names or computes outside of CASE is NaN,
 nothing is known (Polars would call NaN larger than all numbers): the row fails with `NAME:unknown`, counted apart.
-`coalesce(x, 0) > 1` gives a null a value.
+`coalesce(x, 0) > 1` gives a null a value. A float32 column counts as the decimal of seven digits that it stands for, so
+that a threshold means the same in every form.
 """
 
 import re
@@ -68,7 +69,7 @@ def evaluate(expression: str, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
             )
     frame = pl.from_arrow(table.select(list(roots(parsed))))
     assert isinstance(frame, pl.DataFrame)
-    frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
+    frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String), _decimal(pl.col(pl.Float32)))
     try:
         result = frame.select(value=parsed, nan=_is_nan(parsed, frame))
     except pl.exceptions.PolarsError as error:
@@ -78,6 +79,20 @@ def evaluate(expression: str, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         raise RecipeError(f"the expression `{expression}` gives {result.schema['value']}, a rule is true or false")
     lost = (result["value"].is_null() | result["nan"]).to_numpy()
     return result["value"].fill_null(False).to_numpy() & ~lost, lost
+
+
+def decimals(values: np.ndarray) -> np.ndarray:
+    """Numbers as they are compared: float32 as float64 of seven digits, others as they are.
+
+    A share of 0.2 is 0.200000003 as float32, and SQL widens it here and there: seven digits make it 0.2 again.
+    """
+    return (
+        pl.select(_decimal(pl.lit(pl.Series(values)))).to_series().to_numpy() if values.dtype == np.float32 else values
+    )
+
+
+def _decimal(column: pl.Expr) -> pl.Expr:
+    return column.cast(pl.Float64).round_sig_figs(7)
 
 
 def bundle(name: str) -> dict[str, str]:

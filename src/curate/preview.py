@@ -14,8 +14,14 @@ from curate.recipe import Recipe
 from curate.stages.mix import token_count
 
 # MB of text per CPU-second on one 2020s server core, with reading and writing, and bytes on disk per byte of text.
-_RATES = {"ingest": 120, "heuristics": 500, "exact": 3000, "select": 240, "tokenize": 100, "mix": 3000, "pack": 180}
-_DISK = {"ingest": 0.3, "heuristics": 0.01, "exact": 0.01, "select": 0.3, "tokenize": 0.3, "mix": 0.001, "pack": 0.9}
+_RATES = {
+    **{"ingest": 120, "language": 90, "heuristics": 80, "code": 110, "exact": 3000, "clean": 90, "rate": 3000},
+    **{"rank": 3000, "select": 240, "tokenize": 100, "mix": 3000, "pack": 180},
+}
+_DISK = {
+    **{"ingest": 0.3, "language": 0.002, "heuristics": 0.02, "code": 0.02, "exact": 0.01, "clean": 0.3, "rate": 0.001},
+    **{"rank": 0.002, "select": 0.3, "tokenize": 0.3, "mix": 0.001, "pack": 0.9},
+}
 _PACKED = {".gz": 3.5, ".zst": 4.0}
 _TOKEN = 3.5  # bytes for a token in a shard pair, its parquet twin and the map
 _REFERENCE_TOKENIZER = 1.3

@@ -93,7 +93,9 @@ def numbers(column: pa.ChunkedArray) -> np.ndarray:
     """The values of a column of numbers as float64[n], null as NaN."""
     values = one(column)
     filled = (values.fill_null(0) if values.null_count else values).to_numpy(zero_copy_only=False)
-    return np.where(values.is_null().to_numpy(zero_copy_only=False), np.nan, filled.astype(np.float64))
+    return np.where(
+        values.is_null().to_numpy(zero_copy_only=False), np.nan, expressions.decimals(filled).astype(np.float64)
+    )
 
 
 def is_number(kind: str) -> bool:

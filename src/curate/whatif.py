@@ -191,7 +191,7 @@ def _values(column: pa.Array) -> np.ndarray:
     values = column.to_numpy(zero_copy_only=False)
     if values.dtype == np.uint64 or values.dtype.kind not in "iuf":
         return np.asarray(values.astype(np.float64))
-    return np.asarray(values.astype(np.int64) if values.dtype.kind in "iu" else values)
+    return np.asarray(values.astype(np.int64) if values.dtype.kind in "iu" else expressions.decimals(values))
 
 
 def _thresholds(levels: np.ndarray, before: np.ndarray, steps: int, at: Sequence[float], below: bool) -> list[Any]:

@@ -13,16 +13,21 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
+from numba.core import imputils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from curate.kernels.compiled import inner
 
 Bytes = NDArray[np.uint8]
 BLOCK = 64
 """Bytes per block, and bits per mask."""
 
 ONE = np.uint64(1)
+FRONT = np.int64(0)
+"""The first position. Numba compiles a function once more for every plain constant it is given; this is none."""
 
 _BYTE, _LONG, _WIDE = ir.IntType(8), ir.IntType(64), ir.IntType(128)
 _VECTOR = ir.VectorType(_BYTE, BLOCK)
@@ -105,13 +110,13 @@ lowest: Callable[[np.uint64], int] = _unary(_INT64, lambda builder, mask: builde
 _leading: Callable[[np.uint64], int] = _unary(_INT64, lambda builder, mask: builder.ctlz(mask, _FALSE))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def highest(mask: np.uint64) -> int:
     """Index of the highest set bit; -1 for an empty mask."""
     return 63 - _leading(mask)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def lowest_bit(mask: np.uint64) -> np.uint64:
     """The lowest set bit alone; 0 for an empty mask."""
     return mask & (~mask + ONE)
@@ -147,6 +152,18 @@ def _fill_block(_typing: Any, block: Any, data: Any, start: Any) -> Any:
 
 fill_block: Callable[[Bytes, Bytes, int], None] = _instruction(_fill_block)
 """fill_block(block, data, start): copy 64 bytes of `data` from byte `start` to `block` (uint8[64])."""
+
+
+def _read_only(_typing: Any, array: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return imputils.impl_ret_borrowed(context, builder, signature.return_type, arguments[0])  # type: ignore[no-untyped-call]
+
+    return array.copy(readonly=True)(array), code
+
+
+read_only: Callable[[Bytes], Bytes] = _instruction(_read_only)
+"""read_only(array): the array as one that may not be written. To Numba the two are different types, and a function
+that gets now one and now the other is compiled twice: kernels hand texts on as read-only."""
 
 
 def _spread(builder: Any, number: Any) -> Any:

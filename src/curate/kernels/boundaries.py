@@ -18,10 +18,11 @@ import functools
 import unicodedata
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from curate.kernels.text import LAST_CODE, _code_point
+from curate.kernels.bits import read_only
+from curate.kernels.blocks import LAST_CODE, code_point
+from curate.kernels.compiled import inner, kernel
 
 Int64 = np.int64 | int
 Int64s = NDArray[np.int64]
@@ -171,7 +172,7 @@ APART, TOGETHER, PERHAPS = 0, 1, 2
 NOWHERE = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def unicode_words(offsets: Int64s, data: Bytes, properties: Bytes, first: Int64s, edges: Int32s) -> None:
     """Where the words of each row are: first int64[n + 1], edges int32[2 * capacity].
 
@@ -183,18 +184,18 @@ def unicode_words(offsets: Int64s, data: Bytes, properties: Bytes, first: Int64s
     words: Int64 = np.int64(0)
     first[0] = 0
     for row in range(len(offsets) - 1):
-        words = _words_of(data[offsets[row] : offsets[row + 1]], properties, edges, words)
+        words = _words_of(read_only(data[offsets[row] : offsets[row + 1]]), properties, edges, words)
         first[row + 1] = words
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _words_of(text: Bytes, properties: Bytes, edges: Int32s, words: Int64) -> Int64:
     """Append the edges of a row's words; how many words there are then."""
     at, start, last, counts, stacked = np.int64(0), np.int64(0), np.int64(BREAK), False, False
     # A mark that may yet turn out to be inside a word: its class and place.
     mark, place = np.int64(OTHER), np.int64(NOWHERE)
     while at < len(text):
-        code, size = _decoded(text, at)
+        code, size = decoded(text, at)
         flags = np.int64(properties[code])
         kind = flags & CLASS
         if kind == EXTEND and last != BREAK:  # WB4
@@ -223,15 +224,15 @@ def _words_of(text: Bytes, properties: Bytes, edges: Int32s, words: Int64) -> In
     return words
 
 
-@njit(cache=True, nogil=True)
-def _decoded(text: Bytes, at: Int64) -> tuple[Int64, Int64]:
+@inner
+def decoded(text: Bytes, at: Int64) -> tuple[Int64, Int64]:
     """Code point and bytes of the character at a place; most are ASCII."""
     if text[at] < 0x80:
         return np.int64(text[at]), np.int64(1)
-    return _code_point(text, at)  # type: ignore[arg-type]
+    return code_point(text, at)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _fits(last: Int64, mark: Int64, kind: Int64) -> Int64:
     """TOGETHER if a mark stands inside a word, by the classes around it: WB6, WB7, WB7b, WB7c, WB11, WB12."""
     if kind in (LETTER, HEBREW_LETTER):
@@ -243,7 +244,7 @@ def _fits(last: Int64, mark: Int64, kind: Int64) -> Int64:
     return APART
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _end(last: Int64, mark: Int64, place: Int64, at: Int64) -> Int64:
     """Where a word ends that ends at the latest at `at`: before a mark, but for a Hebrew apostrophe (WB7a)."""
     if place == NOWHERE or (last == HEBREW_LETTER and mark == SINGLE_QUOTE):
@@ -251,7 +252,7 @@ def _end(last: Int64, mark: Int64, place: Int64, at: Int64) -> Int64:
     return place
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _append(edges: Int32s, words: Int64, start: Int64, end: Int64) -> Int64:
     edges[2 * words] = start
     edges[2 * words + 1] = end

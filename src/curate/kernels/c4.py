@@ -4,18 +4,17 @@ Lines are those of `str.splitlines()`. Each is judged when its break is met, fro
 have gathered by then: words, first and last character, sentence ends, phrases. Phrases are looked for where a rare
 letter of theirs stands (j, k, m, v), so they cost little more than four comparisons of a block. Only a line that a
 citation was cut from is read again, byte by byte, because a cut can make a phrase or an ellipsis.
-
-The catch: `str.lower()` makes a k of the Kelvin sign U+212A, so "coo\\u212aies" is a policy word; no other character
-over 127 can be part of a phrase.
 """
 
 import numpy as np
-from numba import njit
 
-from curate.kernels.bits import BLOCK, ONE, count, highest, lowest, lowest_bit, within
+from curate.kernels.bits import BLOCK, FRONT, ONE, count, highest, lowest, lowest_bit, read_only, within
+from curate.kernels.blocks import Int64, code_point, fill
+from curate.kernels.compiled import inner, kernel
+from curate.kernels.phrases import HAS_JAVASCRIPT, HAS_LOREM, HAS_POLICY, KELVIN, citation, phrase
 from curate.kernels.pieces import keep, room, strip_row
 from curate.kernels.segments import Bytes, Int64s, UInt64s, characters
-from curate.kernels.text import IS_BREAK, IS_DIGIT, IS_SPACE, ZERO, _code_point, _fill, _is_unfinished
+from curate.kernels.text import IS_BREAK, IS_SPACE, ZERO, is_unfinished
 
 C4 = (
     "lines",
@@ -49,27 +48,10 @@ LIMITS = (
 MIN_WORDS, MAX_WORD, TERMINAL, CITATIONS, NO_LOREM, NO_JAVASCRIPT, NO_CURLY, NO_POLICY = range(len(LIMITS))
 C4_LIMITS = (3, 1000, 1, 1, 1, 1, 1, 1)  # the paper's, as datatrove has them
 
-# Phrase, place of the letter that gives it away, and the bit that it sets in a line's findings.
-HAS_LOREM, HAS_JAVASCRIPT, HAS_CURLY, HAS_POLICY, HAS_CITATION, HAS_LONG_WORD = 1, 2, 4, 8, 16, 32
-_PHRASES = (
-    (b"javascript", 0, HAS_JAVASCRIPT),
-    (b"lorem ipsum", 4, HAS_LOREM),
-    (b"terms of use", 3, HAS_POLICY),
-    (b"privacy policy", 3, HAS_POLICY),
-    (b"cookie policy", 3, HAS_POLICY),
-    (b"uses cookies", 8, HAS_POLICY),
-    (b"use of cookies", 10, HAS_POLICY),
-    (b"use cookies", 7, HAS_POLICY),
-)
-PHRASES = np.array([list(phrase.ljust(16, b"\0")) for phrase, _, _ in _PHRASES], np.uint8)
-PHRASE_SIZES = np.array([len(phrase) for phrase, _, _ in _PHRASES])
-ANCHORS = np.array([anchor for _, anchor, _ in _PHRASES])
-FINDINGS = np.array([finding for _, _, finding in _PHRASES])
-CUTS = np.array([list(text.ljust(16, b"\0")) for text in (b"edit]", b"citation needed]")], np.uint8)
-CUT_SIZES = np.array([5, 16])
-KELVIN = 0x212A
+# Findings of a line, beside those of `phrases`.
+HAS_CURLY, HAS_CITATION, HAS_LONG_WORD = 4, 16, 32
 
-Lists = tuple[Int64s, Bytes, Bytes]  # pieces, their line feeds, and scratch for a line
+Lists = tuple[Int64s, Bytes, Bytes, Bytes, UInt64s]  # pieces, their line feeds, scratch for a line, a block, its masks
 
 # Masks of the block at hand.
 SPACE, BREAK, STARTS, MARK, AFTER_MARK, ENDING, SOLID, LETTERS, ANY_HIT, HITS = range(10)
@@ -129,19 +111,23 @@ def c4_pieces(
     rows with a lorem or curly line, which it would drop (their lines are left out). Fills piece_first int64[n + 1],
     and `out` as `c4` does.
     """
-    result: tuple[Int64s, Bytes] = _read(offsets, data, classes, limits, out, piece_first)
-    return result
+    pieces, newline = _read(offsets, data, classes, limits, out, piece_first)
+    # The kernel makes room for the worst case; copies let go of it.
+    return pieces.copy(), newline.copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _read(
     offsets: Int64s, data: Bytes, classes: Bytes, limits: Int64s, out: Int64s, piece_first: Int64s
 ) -> tuple[Int64s, Bytes]:
     """Both kernels in one, because compiling takes seconds: an empty `piece_first` says that no pieces are wanted."""
+    data = read_only(data)
     pieces, newline = np.empty((1024, 2), np.int64), np.empty(1024, np.uint8)
     state, scratch = np.empty(STATES, np.int64), np.empty(256, np.uint8)
+    block, masks = np.empty(BLOCK, np.uint8), np.empty(MASKS, np.uint64)
     is_wanted = len(piece_first) > 0
-    state[: len(LIMITS)] = limits
+    for i in range(len(LIMITS)):
+        state[i] = limits[i]
     state[WANTED], state[PIECES] = is_wanted, 0
     for row in range(len(out)):
         text = data[offsets[row] : offsets[row + 1]]
@@ -151,30 +137,32 @@ def _read(
             pieces, newline = room(pieces, newline, state[PIECES], len(text) + 1)
             piece_first[row] = state[PIECES]
         state[BASE], state[ROW_PIECE] = offsets[row], state[PIECES]
-        _read_row(data, text, classes, state, (pieces, newline, scratch), out[row])
+        _read_row(data, text, classes, state, (pieces, newline, scratch, block, masks), out[row])
         if is_wanted:
             strip_row(data, classes, pieces[state[ROW_PIECE] : state[PIECES]], newline[state[ROW_PIECE] :])
             piece_first[row + 1] = state[PIECES]
-    return pieces[: state[PIECES]].copy(), newline[: state[PIECES]].copy()
+    return pieces[: state[PIECES]], newline[: state[PIECES]]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _read_row(data: Bytes, text: Bytes, classes: Bytes, state: Int64s, lists: Lists, counts: Int64s) -> None:
-    block, masks = np.empty(BLOCK, np.uint8), np.zeros(MASKS, np.uint64)
-    pieces, newline, scratch = lists
-    counts[:] = 0
-    state[WORDS:POSITION] = 0
+    pieces, newline, scratch, block, masks = lists
+    masks[ANY_HIT] = ~ZERO  # so that what the last row left is cleared
+    for column in range(len(counts)):
+        counts[column] = 0
+    for i in range(WORDS, POSITION):
+        state[i] = 0
     state[FIRST] = -1
     # A row of full blocks gets an empty one more, so a space always follows the last word.
     for position in range(0, len(text) + 1, BLOCK):
-        _fill(block, text, position)
+        fill(block, text, position)
         state[POSITION] = position
         _classify(block, text, classes, masks, state)
         _find(block, text, classes, masks, state, counts)
         _end_words(text, masks, state)
         _end_sentences(masks, state)
         breaks, part = masks[BREAK], ~ZERO
-        if position + BLOCK > len(text) and _is_unfinished(text, classes):
+        if position + BLOCK > len(text) and is_unfinished(text, classes):
             breaks |= ONE << (len(text) - position)
         while True:
             bit = lowest_bit(breaks)
@@ -189,7 +177,7 @@ def _read_row(data: Bytes, text: Bytes, classes: Bytes, state: Int64s, lists: Li
             breaks ^= bit
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _classify(block: Bytes, text: Bytes, classes: Bytes, masks: UInt64s, state: Int64s) -> None:
     """Spaces, breaks, sentence marks, and the letters that give phrases away."""
     space = within(block, 32, 1, 0) | within(block, 9, 5, 0) | within(block, 28, 4, 0) | np.uint64(state[SPACES])
@@ -208,7 +196,7 @@ def _classify(block: Bytes, text: Bytes, classes: Bytes, masks: UInt64s, state: 
         at = lowest(leads)
         bit = lowest_bit(leads)
         leads ^= bit
-        code, size = _code_point(text, state[POSITION] + at)
+        code, size = code_point(text, state[POSITION] + at)
         if classes[code] & IS_SPACE:
             run = (ONE << size) - ONE
             space |= run << at
@@ -223,13 +211,13 @@ def _classify(block: Bytes, text: Bytes, classes: Bytes, masks: UInt64s, state: 
     masks[AFTER_MARK] = space | within(block, 34, 1, 0) | within(block, 39, 1, 0)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _behind(mask: np.uint64) -> np.uint64:
     """The places behind those of a mask; the first is always among them, what is before it being unknown."""
     return (mask << 1) | ONE
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _find(block: Bytes, text: Bytes, classes: Bytes, masks: UInt64s, state: Int64s, counts: Int64s) -> None:
     """Phrases, brackets and citations that have their letter in this block: masks[HITS + i] for finding 1 << i."""
     position = state[POSITION]
@@ -246,14 +234,14 @@ def _find(block: Bytes, text: Bytes, classes: Bytes, masks: UInt64s, state: Int6
         square = within(block, 91, 1, 0)
         while square != ZERO:
             bit = lowest_bit(square)
-            if _citation(text, position + lowest(square), len(text), classes) > 0:
+            if citation(text, position + lowest(square), len(text), classes) > 0:
                 masks[HITS + 4] |= bit
                 masks[ANY_HIT] |= bit
             square ^= bit
     letters = masks[LETTERS]
     while letters != ZERO:
         bit = lowest_bit(letters)
-        found = _phrase(text, position + lowest(letters), len(text))
+        found = phrase(text, position + lowest(letters), len(text))
         letters ^= bit
         if found != 0:
             counts[IPSUMS] += np.int64(found == HAS_LOREM)
@@ -261,62 +249,7 @@ def _find(block: Bytes, text: Bytes, classes: Bytes, masks: UInt64s, state: Int6
             masks[ANY_HIT] |= bit
 
 
-@njit(cache=True, nogil=True)
-def _phrase(text: Bytes, at: int, end: int) -> int:
-    """The finding of the phrase whose letter stands at `at`; 0 if there is none."""
-    letter = text[at] | 32
-    first, last, size = 4, 8, 1 if letter == 107 else 3
-    if letter == 106:
-        first, last, size = 0, 1, 1
-    elif letter == 109:
-        first, last, size = 1, 3, 1
-    elif letter == 118:
-        first, last, size = 3, 4, 1
-    for which in range(first, last):
-        anchor = ANCHORS[which]
-        behind = PHRASE_SIZES[which] - anchor - 1
-        fits = at >= anchor and at + size + behind <= end
-        if (
-            fits
-            and _spells(text, at - anchor, which, 0, anchor)
-            and _spells(text, at + size, which, anchor + 1, behind)
-        ):
-            return int(FINDINGS[which])
-    return 0
-
-
-@njit(cache=True, nogil=True)
-def _spells(text: Bytes, at: int, which: int, place: int, size: int) -> bool:
-    """True if the text goes on, in any case, like a phrase from `place`."""
-    for i in range(size):
-        wanted, byte = np.int64(PHRASES[which, place + i]), np.int64(text[at + i])
-        if byte != wanted and (byte + 32 != wanted or byte == 0):
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _citation(text: Bytes, at: int, end: int, classes: Bytes) -> int:
-    """Bytes of the citation that begins with the square bracket at `at`; 0 if none does."""
-    behind = at + 1
-    while behind < end:
-        code, size = _code_point(text, behind)
-        if classes[code] & IS_DIGIT == 0:
-            break
-        behind += int(size)
-    if behind < end and text[behind] == 93:
-        return behind + 1 - at
-    for which in range(len(CUT_SIZES)):
-        size = CUT_SIZES[which]
-        same = at + 1 + size <= end
-        for i in range(size):
-            same = same and text[at + 1 + i] == CUTS[which, i]
-        if same:
-            return int(size) + 1
-    return 0
-
-
-@njit(cache=True, nogil=True)
+@inner
 def _end_words(text: Bytes, masks: UInt64s, state: Int64s) -> None:
     """Starts of words; and of the words that end here, those that may be too long."""
     position, limit, word = state[POSITION], state[MAX_WORD], ~masks[SPACE]
@@ -333,7 +266,7 @@ def _end_words(text: Bytes, masks: UInt64s, state: Int64s) -> None:
     state[OPEN] = np.int64(word >> 63)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _find_long_words(text: Bytes, ends: np.uint64, masks: UInt64s, state: Int64s) -> None:
     """Mark words over the limit at their last byte; one that ended with the last block is the line's at once."""
     limit = state[MAX_WORD]
@@ -351,7 +284,7 @@ def _find_long_words(text: Bytes, ends: np.uint64, masks: UInt64s, state: Int64s
                 masks[ANY_HIT] |= bit >> 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _end_sentences(masks: UInt64s, state: Int64s) -> None:
     """Marks that end a sentence, and what is neither such a mark nor a quote nor white space."""
     marks, after = masks[MARK], masks[AFTER_MARK]
@@ -364,7 +297,7 @@ def _end_sentences(masks: UInt64s, state: Int64s) -> None:
     masks[SOLID] = ~(after | masks[ENDING]) & ~(marks & (ONE << 63))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _gather(masks: UInt64s, part: np.uint64, state: Int64s) -> None:
     """Add a part of the block to the line at hand."""
     word = ~masks[SPACE] & part
@@ -385,15 +318,16 @@ def _gather(masks: UInt64s, part: np.uint64, state: Int64s) -> None:
             state[FOUND] |= np.int64(masks[HITS + i] & part != ZERO) << i
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _judge(text: Bytes, classes: Bytes, state: Int64s, scratch: Bytes, counts: Int64s) -> int:
     """Count the line at hand for what becomes of it, and say what."""
     state[FIRST], state[END] = (state[FIRST], state[END]) if state[FIRST] >= 0 else (0, 0)
     if state[FOUND] & (HAS_CITATION | HAS_LONG_WORD) == HAS_CITATION:
         state[CITED] = 1
         size = _cut(text, classes, state, scratch)
-        _reread(scratch, size, classes, state)
-        column = _column(scratch, 0, size, state)
+        line = read_only(scratch)
+        _reread(line, size, classes, state)
+        column = _column(line, FRONT, size, state)
     else:
         column = _column(text, state[FIRST], state[END], state)
     counts[LINES] += 1
@@ -403,14 +337,14 @@ def _judge(text: Bytes, classes: Bytes, state: Int64s, scratch: Bytes, counts: I
     return column
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _begin_line(state: Int64s) -> None:
     state[WORDS] = state[FOUND] = state[ENDED] = state[REST] = state[CITED] = 0
     state[FIRST] = -1
 
 
-@njit(cache=True, nogil=True)
-def _column(text: Bytes, first: int, end: int, state: Int64s) -> int:
+@inner
+def _column(text: Bytes, first: Int64, end: Int64, state: Int64s) -> int:
     """The first rule that the line fails, in datatrove's order."""
     found = state[FOUND]
     if found & HAS_LONG_WORD:
@@ -430,8 +364,8 @@ def _column(text: Bytes, first: int, end: int, state: Int64s) -> int:
     return KEPT
 
 
-@njit(cache=True, nogil=True)
-def _is_terminated(text: Bytes, first: int, end: int) -> bool:
+@inner
+def _is_terminated(text: Bytes, first: Int64, end: Int64) -> bool:
     if first == end:
         return False
     last = text[end - 1]
@@ -440,12 +374,12 @@ def _is_terminated(text: Bytes, first: int, end: int) -> bool:
     return bool(last == 63 or last == 33 or last == 34 or last == 39)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _cut(text: Bytes, classes: Bytes, state: Int64s, scratch: Bytes) -> int:
     """Copy the line at hand without its citations; the size that is left."""
     at, end, size = state[FIRST], state[END], 0
     while at < end:
-        skipped = _citation(text, at, end, classes) if text[at] == 91 else 0
+        skipped = citation(text, at, end, classes) if text[at] == 91 else 0
         if skipped == 0:
             scratch[size] = text[at]
             size += 1
@@ -453,17 +387,17 @@ def _cut(text: Bytes, classes: Bytes, state: Int64s, scratch: Bytes) -> int:
     return size
 
 
-@njit(cache=True, nogil=True)
-def _reread(line: Bytes, size: int, classes: Bytes, state: Int64s) -> None:
+@inner
+def _reread(line: Bytes, size: Int64, classes: Bytes, state: Int64s) -> None:
     """Findings and sentences of a line as it is after the cut."""
     found, ended, rest = 0, 0, 0
     for at in range(size):
         byte, lower = line[at], line[at] | 32
         if byte & 0xC0 == 0x80:
             continue
-        is_kelvin = byte == 0xE2 and _code_point(line, at)[0] == KELVIN
+        is_kelvin = byte == 0xE2 and code_point(line, at)[0] == KELVIN
         if lower == 106 or lower == 107 or lower == 109 or lower == 118 or is_kelvin:
-            found |= _phrase(line, at, size)
+            found |= phrase(line, at, size)
         elif byte == 123:
             found |= HAS_CURLY
         is_mark = byte == 46 or byte == 63 or byte == 33
@@ -475,13 +409,13 @@ def _reread(line: Bytes, size: int, classes: Bytes, state: Int64s) -> None:
     state[FOUND], state[ENDED], state[REST] = found, ended, rest
 
 
-@njit(cache=True, nogil=True)
-def _may_follow(line: Bytes, at: int, classes: Bytes) -> bool:
+@inner
+def _may_follow(line: Bytes, at: Int64, classes: Bytes) -> bool:
     """True if the character at `at` is white space or a quote."""
-    return bool(line[at] == 34 or line[at] == 39 or classes[_code_point(line, at)[0]] & IS_SPACE != 0)
+    return bool(line[at] == 34 or line[at] == 39 or classes[code_point(line, at)[0]] & IS_SPACE != 0)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _keep_line(data: Bytes, classes: Bytes, state: Int64s, pieces: Int64s, newline: Bytes) -> None:
     """Add the pieces of the line at hand, and the line feed behind it."""
     row, held = state[ROW_PIECE], state[PIECES]
@@ -489,7 +423,7 @@ def _keep_line(data: Bytes, classes: Bytes, state: Int64s, pieces: Int64s, newli
     if state[CITED]:
         at = start
         while at < end:
-            skipped = _citation(data, at, end, classes) if data[at] == 91 else 0
+            skipped = citation(data, at, end, classes) if data[at] == 91 else 0
             if skipped > 0:
                 held = keep(data, pieces, newline, row, held, (start, at))
                 start = at + skipped

@@ -56,9 +56,9 @@ def _parted(offsets: Int64s, data: Bytes, classes: Bytes, facts: Int64s) -> dict
     little more than one."""
     rows, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
     code, comments = np.empty(size, np.uint8), np.empty(2 * size, np.uint8)
-    code_offsets, kept = np.empty(rows + 1, np.int64), np.empty((rows + 1, 2), np.int64)
-    part(offsets, data, np.ascontiguousarray(facts[:, 0]), code, comments, code_offsets, kept)
-    comment_offsets = np.ascontiguousarray(kept[:, 0])
+    kept = np.empty((rows + 1, 3), np.int64)
+    part(offsets, data, np.ascontiguousarray(facts[:, 0]), code, comments, kept)
+    code_offsets, comment_offsets = np.ascontiguousarray(kept[:, 0]), np.ascontiguousarray(kept[:, 1])
     # Texts come as Arrow's memory, which is read only; Numba would compile once more for arrays that are not.
     for array in (code, comments):
         array.setflags(write=False)
@@ -70,4 +70,4 @@ def _parted(offsets: Int64s, data: Bytes, classes: Bytes, facts: Int64s) -> dict
     marked = np.empty(rows, np.int64)
     placeholders(comment_offsets, comments, marked)
     counts = dict(zip(LINE_COUNTS, lines.T, strict=True)) | dict(zip(STRING_COUNTS, quoted.T, strict=True))
-    return counts | {"comment_characters": kept[1:, 1], "placeholder_lines": marked}
+    return counts | {"comment_characters": kept[1:, 2], "placeholder_lines": marked}

@@ -8,17 +8,15 @@ form feeds and lone carriage returns.
 """
 
 import functools
-from typing import Any, TypeAlias
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from curate.kernels.bits import BLOCK, ONE, count, fill_block, lowest, lowest_bit, within
-from curate.kernels.text import IS_LETTER, IS_SPACE, _code_point, code_point_classes
+from curate.kernels.bits import BLOCK, ONE, count, lowest, lowest_bit, read_only, within
+from curate.kernels.blocks import Int64, code_point, fill
+from curate.kernels.compiled import inner, kernel
+from curate.kernels.text import IS_LETTER, IS_SPACE, code_point_classes
 
-Int64: TypeAlias = Any
-"""A number: to Numba an int64 throughout, to a type checker now an int and now np.int64."""
 Int64s = NDArray[np.int64]
 UInt64s = NDArray[np.uint64]
 Bytes = NDArray[np.uint8]
@@ -75,7 +73,7 @@ def code_classes() -> Bytes:
     return classes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def character_counts(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     """Counts per row: out int64[n, 12], columns as in `CHARACTER_COUNTS`.
 
@@ -90,12 +88,14 @@ def character_counts(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) 
     masks = np.empty(MASKS, np.uint64)
     carry = np.empty(CARRIES, np.uint64)
     for row in range(len(out)):
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         counts = out[row]
         counts[:] = 0
         carry[:] = ZERO
         for position in range(0, len(text), BLOCK):
-            _fill(block, text, position, masks)
+            fill(block, text, position)
+            rest = len(text) - position
+            masks[VALID] = ~ZERO if rest >= BLOCK else (ONE << np.uint64(rest)) - ONE
             _count_ascii(block, masks, carry, counts)
             if masks[HIGH] != ZERO:
                 _count_others(text, position, classes, masks, carry, counts)
@@ -106,21 +106,7 @@ def character_counts(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) 
         counts[LINES] = counts[LINE_FEEDS] + np.int64(len(text) > 0 and text[len(text) - 1] != 10)
 
 
-@njit(cache=True, nogil=True)
-def _fill(block: Bytes, text: Bytes, position: Int64, masks: UInt64s) -> None:
-    """The next bytes of the row, spaces behind its end, which are not valid."""
-    size = len(text) - position
-    if size >= BLOCK:
-        fill_block(block, text, position)
-        masks[VALID] = ~ZERO
-    else:
-        block[:] = 32
-        for i in range(size):
-            block[i] = text[position + i]
-        masks[VALID] = (ONE << np.uint64(size)) - ONE
-
-
-@njit(cache=True, nogil=True)
+@inner
 def _count_ascii(block: Bytes, masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     """Count the block's ASCII, and put it into the masks of words."""
     valid = masks[VALID]
@@ -141,14 +127,14 @@ def _count_ascii(block: Bytes, masks: UInt64s, carry: UInt64s, counts: Int64s) -
     carry[BACKSLASH] = backslash >> 63
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _count_others(text: Bytes, position: Int64, classes: Bytes, masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     """Count the characters over 127."""
     leads = masks[HIGH] & ~masks[FOLLOWING]
     while leads != ZERO:
         at = lowest(leads)
         leads ^= lowest_bit(leads)
-        code, size = _code_point(text, position + at)
+        code, size = code_point(text, position + at)
         flags = classes[code]
         counts[REPLACEMENTS] += np.int64(code == REPLACEMENT)
         counts[LETTERS] += np.int64(flags & IS_LETTER != 0)
@@ -167,7 +153,7 @@ def _count_others(text: Bytes, position: Int64, classes: Bytes, masks: UInt64s, 
             carry[REST_OTHER] = rest
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _count_words(masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     word, other = masks[WORD], masks[OTHER]
     counts[WORDS] += count(word & ~((word << 1) | carry[AFTER_WORD]))
@@ -176,7 +162,7 @@ def _count_words(masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     carry[AFTER_WORD], carry[AFTER_OTHER] = word >> 63, other >> 63
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _count_lines(block: Bytes, masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     """Line feeds, and the longest line by the code points before each."""
     characters = masks[VALID] & ~masks[FOLLOWING]
@@ -192,3 +178,43 @@ def _count_lines(block: Bytes, masks: UInt64s, carry: UInt64s, counts: Int64s) -
     counts[LONGEST_LINE] = longest
     carry[LINE_START] = np.uint64(start)
     counts[CHARACTERS] += count(characters)
+
+
+@inner
+def is_hex(byte: Int64) -> bool:
+    folded = byte | 0x20
+    return bool((byte >= 48 and byte <= 57) or (folded >= 97 and folded <= 102))
+
+
+@inner
+def is_name(byte: Int64) -> bool:
+    folded = byte | 0x20
+    return bool((folded >= 97 and folded <= 122) or (byte >= 48 and byte <= 57) or byte == 95)
+
+
+@inner
+def word_at(text: Bytes, at: Int64, classes: Bytes) -> bool:
+    """True if the character that begins at `at` is an underscore or alphanumeric."""
+    if at >= len(text) or text[at] < 0x80:
+        return bool(at < len(text) and is_name(text[at]))
+    return bool(classes[code_point(text, at)[0]] & IS_ALPHANUMERIC)
+
+
+@inner
+def word_before(text: Bytes, at: Int64, classes: Bytes) -> bool:
+    """True if the character that ends before `at` is an underscore or alphanumeric."""
+    before = at - 1
+    while before > 0 and text[before] & 0xC0 == 0x80:
+        before -= 1
+    return bool(before >= 0 and word_at(text, before, classes))
+
+
+@inner
+def skip_space(text: Bytes, at: Int64, classes: Bytes) -> Int64:
+    """Place of the first character from `at` on that is no space."""
+    while at < len(text):
+        code, size = code_point(text, at)
+        if classes[code] & IS_SPACE == 0:
+            break
+        at += size
+    return at

@@ -7,14 +7,13 @@ The catch: visible text is what lies outside of tags, comments, scripts and styl
 used, builds a tree first; the two differ on broken markup.
 """
 
-from typing import Any, TypeAlias
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-Int64: TypeAlias = Any
-"""A number: to Numba an int64 throughout, to a type checker now an int and now np.int64."""
+from curate.kernels.bits import read_only
+from curate.kernels.blocks import Int64
+from curate.kernels.compiled import inner, kernel
+
 Int64s = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
@@ -45,12 +44,12 @@ FIRST = np.zeros(256, np.uint8)
 FIRST[list(b"aAgGtTdD<")] = 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def heads(offsets: Int64s, data: Bytes, out: Bytes) -> None:
     """Truths per row: out uint8[n, 3]: a phrase of StarCoder2 lies in the first five lines; one of OpenCoder in the
     first 200 code points; an XML declaration in the first 100."""
     for row in range(len(out)):
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         out[row] = 0
         declaration, head, lines = _limits(text)
         for at in range(max(head, lines)):
@@ -69,7 +68,7 @@ def heads(offsets: Int64s, data: Bytes, out: Bytes) -> None:
                     out[row, IS_XML] |= np.uint8(end <= declaration)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _limits(text: Bytes) -> tuple[Int64, Int64, Int64]:
     """Ends of the first 100 code points, of the first 200, and of the first five lines."""
     declaration = head = lines = len(text)
@@ -90,7 +89,7 @@ def _limits(text: Bytes) -> tuple[Int64, Int64, Int64]:
     return declaration, head, lines
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def matches(text: Bytes, at: Int64, phrase: Bytes, size: Int64, folded: Int64) -> bool:
     """True if `phrase` lies at `at`; with `folded`, its lower-case letters stand for both cases."""
     if at + size > len(text):
@@ -102,7 +101,7 @@ def matches(text: Bytes, at: Int64, phrase: Bytes, size: Int64, folded: Int64) -
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def visible(offsets: Int64s, data: Bytes, rows: Int64s, out: Int64s) -> None:
     """out int64[n]: code points of visible text in the rows named by `rows` int64[m]; others stay as they are.
 
@@ -110,7 +109,7 @@ def visible(offsets: Int64s, data: Bytes, rows: Int64s, out: Int64s) -> None:
     between a script's or style's tags is not visible. An entity ("&name;") is one character.
     """
     for row in rows:
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         at = np.int64(0)
         total: Int64 = 0
         while at < len(text):
@@ -123,12 +122,12 @@ def visible(offsets: Int64s, data: Bytes, rows: Int64s, out: Int64s) -> None:
         out[row] = total
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _is_letter(byte: np.uint8) -> bool:
     return bool(byte | 0x20 >= 97 and byte | 0x20 <= 122)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _opens(text: Bytes, at: Int64) -> bool:
     if at + 1 >= len(text):
         return False
@@ -136,7 +135,7 @@ def _opens(text: Bytes, at: Int64) -> bool:
     return bool(_is_letter(byte) or byte == 47 or byte == 33 or byte == 63)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _behind_entity(text: Bytes, at: Int64) -> Int64:
     """Behind the entity at `at`, or behind its first byte if it is none."""
     end = at + 1
@@ -150,7 +149,7 @@ def _behind_entity(text: Bytes, at: Int64) -> Int64:
     return at + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _behind_markup(text: Bytes, at: Int64) -> Int64:
     """Behind the tag or comment at `at`; behind the element, for a script or style."""
     size = len(text)
@@ -178,7 +177,7 @@ def _behind_markup(text: Bytes, at: Int64) -> Int64:
     return end
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _closing_tag(text: Bytes, at: Int64, which: Int64) -> Int64:
     """Place of the tag that closes a script or style; the row's end if there is none."""
     while at + 1 < len(text):

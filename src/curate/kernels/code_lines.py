@@ -7,21 +7,18 @@ The catch: strings are what OpenCoder's expression takes for one, whatever the l
 apostrophe opens a string.
 """
 
-from typing import Any, TypeAlias
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from curate.kernels.bits import lowest
-from curate.kernels.code_encoded import _is_hex, _is_name, _skip_space, _word_at, _word_before
+from curate.kernels.bits import lowest, read_only
+from curate.kernels.blocks import Int64, code_point
+from curate.kernels.code_characters import is_hex, is_name, skip_space, word_at, word_before
 from curate.kernels.code_heads import EXACT, FOLD, matches, padded
 from curate.kernels.code_syntax import FAMILY_OF
+from curate.kernels.compiled import inner, kernel, maker
 from curate.kernels.hash import mix
-from curate.kernels.text import IS_SPACE, _code_point
+from curate.kernels.text import IS_SPACE
 
-Int64: TypeAlias = Any
-"""A number: to Numba an int64 throughout, to a type checker now an int and now np.int64."""
 Int64s = NDArray[np.int64]
 UInt64s = NDArray[np.uint64]
 Bytes = NDArray[np.uint8]
@@ -163,7 +160,7 @@ CLOSING = np.uint64((0x7D * int(MULTIPLIER) % 2**64 ^ 0x2C) * int(MULTIPLIER) % 
 THIRD_LAST = int(np.bitwise_and.reduce(THIRD))  # what needs no third byte
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def line_counts(offsets: Int64s, data: Bytes, classes: Bytes, languages: Int64s, hashes: UInt64s, out: Int64s) -> None:
     """Counts per row: out int64[n, 13], columns as in `LINE_COUNTS`.
 
@@ -181,10 +178,10 @@ def line_counts(offsets: Int64s, data: Bytes, classes: Bytes, languages: Int64s,
     for row in range(len(out)):
         counts = out[row]
         counts[:] = 0
-        _lines(data[offsets[row] : offsets[row + 1]], classes, languages[row], state, hashes, counts)
+        _lines(read_only(data[offsets[row] : offsets[row + 1]]), classes, languages[row], state, hashes, counts)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _lines(code: Bytes, classes: Bytes, language: Int64s, state: Int64s, hashes: UInt64s, counts: Int64s) -> None:
     """One pass over the code of a row, line by line."""
     state[:] = 0
@@ -202,7 +199,7 @@ def _lines(code: Bytes, classes: Bytes, language: Int64s, state: Int64s, hashes:
             if kind >= END:
                 if kind == END:
                     break
-                point, width = _code_point(code, int(at))
+                point, width = code_point(code, int(at))
                 if classes[point] & IS_SPACE == 0:
                     solid += 1
                     for i in range(width):
@@ -230,7 +227,7 @@ def _lines(code: Bytes, classes: Bytes, language: Int64s, state: Int64s, hashes:
     counts[DUPLICATE_LINES] = _repeated(hashes[:lines])
 
 
-@njit(cache=True, nogil=True)
+@maker
 def _repeated(hashes: UInt64s) -> Int64:
     """How many of the hashes occur more than once; zeros count for nothing."""
     capacity = 4
@@ -251,7 +248,7 @@ def _repeated(hashes: UInt64s) -> Int64:
     return repeated
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _count_line(code: Bytes, start: Int64, found: Int64, classes: Bytes, language: Int64s, counts: Int64s) -> None:
     counts[ASSERT_LINES] += (found >> ASSERT) & 1
     counts[IMPORT_LINES] += (found >> IMPORT) & 1
@@ -260,14 +257,14 @@ def _count_line(code: Bytes, start: Int64, found: Int64, classes: Bytes, languag
     counts[PREPROCESSOR_LINES] += np.int64(found & (PREPROCESSOR | DIRECTIVE) != 0)
     counts[FUNCTIONS] += np.int64(found & language[KEYWORD] != 0)
     if (found >> RETURN) & 1:
-        first = _skip_space(code, start, classes)
+        first = skip_space(code, start, classes)
         after = first + SIZES[RETURN]
         if matches(code, first, BYTES[RETURN], SIZES[RETURN], EXACT):
-            space = after >= len(code) or classes[_code_point(code, after)[0]] & IS_SPACE
+            space = after >= len(code) or classes[code_point(code, after)[0]] & IS_SPACE
             counts[RETURN_LINES] += np.int64(space)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _search(code: Bytes, at: Int64, likely: Int64, classes: Bytes, state: Int64s, counts: Int64s) -> Int64:
     """Bits of the phrases that are at `at`; the rest of what may be there is counted."""
     found = 0
@@ -276,7 +273,7 @@ def _search(code: Bytes, at: Int64, likely: Int64, classes: Bytes, state: Int64s
         bit = lowest(phrases)
         phrases &= phrases - np.uint64(1)
         if matches(code, at, BYTES[bit], SIZES[bit], np.int64(bit < FOLDED)):
-            inside = _word_before(code, at, classes) or _word_at(code, at + SIZES[bit], classes)
+            inside = word_before(code, at, classes) or word_at(code, at + SIZES[bit], classes)
             found |= 0 if bit >= KEYWORDS and inside else 1 << bit
     if (likely >> HASH) & 1 and _is_directive(code, at + 1, classes):
         found |= DIRECTIVE
@@ -289,10 +286,10 @@ def _search(code: Bytes, at: Int64, likely: Int64, classes: Bytes, state: Int64s
     return found
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _is_directive(code: Bytes, at: Int64, classes: Bytes) -> bool:
     while at < len(code) and code[at] != 10:
-        point, size = _code_point(code, at)
+        point, size = code_point(code, at)
         if classes[point] & IS_SPACE == 0:
             break
         at += size
@@ -302,18 +299,18 @@ def _is_directive(code: Bytes, at: Int64, classes: Bytes) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _hex_word(code: Bytes, start: Int64, classes: Bytes) -> Int64:
     """Code points of the word `0x...` at `start`; 0 if it is none, or part of a longer word."""
     at = start + 2
-    while at < len(code) and _is_hex(code[at]):
+    while at < len(code) and is_hex(code[at]):
         at += 1
-    if at == start + 2 or _word_before(code, start, classes) or _word_at(code, at, classes):
+    if at == start + 2 or word_before(code, start, classes) or word_at(code, at, classes):
         return 0
     return at - start
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _closing(code: Bytes, at: Int64, state: Int64s) -> Int64:
     """Place of the first closing bracket from `at` on; the row's end if there is none. Asked for rising places."""
     if state[BRACKET] < at:
@@ -323,26 +320,26 @@ def _closing(code: Bytes, at: Int64, state: Int64s) -> Int64:
     return state[BRACKET]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _main(code: Bytes, start: Int64, classes: Bytes, state: Int64s) -> Int64:
     """1 if `main (...) {` begins at `start` as a word."""
-    if not matches(code, start, MAIN_BYTES[0], MAIN_SIZES[0], EXACT) or _word_before(code, start, classes):
+    if not matches(code, start, MAIN_BYTES[0], MAIN_SIZES[0], EXACT) or word_before(code, start, classes):
         return 0
-    at = _skip_space(code, start + 4, classes)
+    at = skip_space(code, start + 4, classes)
     if at >= len(code) or code[at] != 40:
         return 0
-    at = _skip_space(code, _closing(code, at + 1, state) + 1, classes)
+    at = skip_space(code, _closing(code, at + 1, state) + 1, classes)
     if at >= len(code) or code[at] != 123:
         return 0
     state[MAIN_END] = at + 1
     return 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _call(code: Bytes, bracket: Int64, classes: Bytes, state: Int64s) -> Int64:
     """1 if `name name(...)` holds the opening bracket at `bracket`; stars may stand between the names."""
     at, floor = bracket - 1, state[CALL_END]
-    while at >= floor and _is_name(code[at]):
+    while at >= floor and is_name(code[at]):
         at -= 1
     if at == bracket - 1 or (code[at + 1] >= 48 and code[at + 1] <= 57):
         return 0
@@ -350,9 +347,9 @@ def _call(code: Bytes, bracket: Int64, classes: Bytes, state: Int64s) -> Int64:
     while at >= floor and (code[at] == 32 or code[at] == 42 or (code[at] >= 9 and code[at] <= 13)):
         spaces += np.int64(code[at] != 42)
         at -= 1
-    if spaces == 0 or at < floor or not _is_name(code[at]):
+    if spaces == 0 or at < floor or not is_name(code[at]):
         return 0
-    while at >= floor and _is_name(code[at]):
+    while at >= floor and is_name(code[at]):
         at -= 1
     if code[at + 1] >= 48 and code[at + 1] <= 57:
         return 0
@@ -363,7 +360,7 @@ def _call(code: Bytes, bracket: Int64, classes: Bytes, state: Int64s) -> Int64:
     return 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def placeholders(offsets: Int64s, data: Bytes, out: Int64s) -> None:
     """out int64[n]: lines of comments that hold "todo", "fixme" or "your code here", in any case.
 

@@ -6,17 +6,15 @@
 A dot is any character, the shortest match from the left counts, and no escape is known.
 """
 
-from typing import Any, TypeAlias
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from curate.kernels.bits import read_only
+from curate.kernels.blocks import Int64, code_point
 from curate.kernels.code_characters import IS_ALPHANUMERIC
-from curate.kernels.text import IS_SPACE, _code_point
+from curate.kernels.compiled import inner, kernel
+from curate.kernels.text import IS_SPACE
 
-Int64: TypeAlias = Any
-"""A number: to Numba an int64 throughout, to a type checker now an int and now np.int64."""
 Int64s = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
@@ -25,7 +23,7 @@ STRING_COUNTS = ("string_characters", "long_string_lines", "string_word_characte
 LONG_WORD, MANY_WORDS = 20, 20
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def strings(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     """out int64[n, 3]: code points in strings, lines of strings of more than 20 words, code points of long words.
 
@@ -37,10 +35,10 @@ def strings(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     for row in range(len(out)):
         out[row] = 0
         for in_line in range(2):
-            _scan(data[offsets[row] : offsets[row + 1]], in_line, classes, no_triple, out[row])
+            _scan(read_only(data[offsets[row] : offsets[row + 1]]), in_line, classes, no_triple, out[row])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _scan(code: Bytes, in_line: Int64, classes: Bytes, no_triple: Bytes, out: Int64s) -> None:
     """Find strings, within lines for their characters and across lines for their lines."""
     no_triple[:] = 0
@@ -62,7 +60,7 @@ def _scan(code: Bytes, in_line: Int64, classes: Bytes, no_triple: Bytes, out: In
         at = end + start - at
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _string(code: Bytes, at: Int64, in_line: Int64, no_triple: Bytes) -> tuple[Int64, Int64]:
     """First byte and end of the string that the quote at `at` opens; end -1 if it opens none."""
     quote = code[at]
@@ -83,7 +81,7 @@ def _string(code: Bytes, at: Int64, in_line: Int64, no_triple: Bytes) -> tuple[I
     return at + 1, end if end < size else -1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _measure_words(code: Bytes, start: Int64, end: Int64, classes: Bytes, out: Int64s) -> None:
     """Code points of a string, and of its long words."""
     at, first, length = start, start, 0
@@ -91,7 +89,7 @@ def _measure_words(code: Bytes, start: Int64, end: Int64, classes: Bytes, out: I
         space = True
         size: Int64 = 1
         if at < end:
-            point, size = _code_point(code, at)
+            point, size = code_point(code, at)
             space = classes[point] & IS_SPACE != 0
             out[0] += 1
         if not space:
@@ -103,7 +101,7 @@ def _measure_words(code: Bytes, start: Int64, end: Int64, classes: Bytes, out: I
         at += size
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _has_address(code: Bytes, start: Int64, end: Int64) -> bool:
     """True if `https?://` and something behind it lies between."""
     for at in range(start, end - 7):
@@ -115,14 +113,14 @@ def _has_address(code: Bytes, start: Int64, end: Int64) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _long_lines(code: Bytes, start: Int64, end: Int64, classes: Bytes) -> Int64:
     """Lines of a string with more than twenty words."""
     before, at = 0, start
     lines: Int64 = 0
     words: Int64 = 0
     while at < end:
-        point, size = _code_point(code, at)
+        point, size = code_point(code, at)
         flags = classes[point]
         kind = 0 if flags & IS_SPACE else 1 if flags & IS_ALPHANUMERIC or point == 95 else 2
         words += np.int64(kind != 0 and kind != before)

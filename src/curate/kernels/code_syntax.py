@@ -9,14 +9,15 @@ heredocs, raw strings, regular-expression literals and preprocessor conditions a
 triple quotes that begins a line counts as a comment (a docstring), as in Pygments.
 """
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-Int64: TypeAlias = Any
-"""A number: to Numba an int64 throughout, to a type checker now an int and now np.int64."""
+from curate.kernels.bits import read_only
+from curate.kernels.blocks import Int64
+from curate.kernels.compiled import inner, kernel
+
 Int64s = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
@@ -143,26 +144,25 @@ def _tables() -> tuple[Bytes, Bytes, Int64s]:
 BEGINS, SPELLED, FACTS = _tables()
 
 
-@njit(cache=True, nogil=True)
-def part(
-    offsets: Int64s, data: Bytes, families: Int64s, code: Bytes, comments: Bytes, code_offsets: Int64s, out: Int64s
-) -> None:
+@kernel
+def part(offsets: Int64s, data: Bytes, families: Int64s, code: Bytes, comments: Bytes, out: Int64s) -> None:
     """Part every row: what is no comment goes to `code`, each comment and a line feed to `comments`.
 
     `offsets` int64[n + 1] into `data` uint8[...]; `families` int64[n], places in `FAMILIES`, or UNKNOWN, when all is
-    code. out: `code` uint8[bytes or more] with `code_offsets` int64[n + 1]; `comments` uint8[2 x bytes or more]; out
-    int64[n + 1, 2], where a row's comments begin, and their code points (of the row before).
+    code. out: `code` uint8[bytes or more], `comments` uint8[2 x bytes or more]; out int64[n + 1, 3], where a row
+    begins in `code` and in `comments`, and the code points in comments of the row before.
     """
     sizes = np.zeros(3, np.int64)
-    code_offsets[0] = 0
     out[0] = 0
     for row in range(len(offsets) - 1):
         sizes[2] = 0
-        _part(data[offsets[row] : offsets[row + 1]], families[row], code, comments, sizes)
-        code_offsets[row + 1], out[row + 1, 0], out[row + 1, 1] = sizes[0], sizes[1], sizes[2]
+        _part(read_only(data[offsets[row] : offsets[row + 1]]), families[row], code, comments, sizes)
+        # One by one: to compile the assignment of an array takes two seconds.
+        for i in range(3):
+            out[row + 1, i] = sizes[i]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _part(text: Bytes, family: Int64, code: Bytes, comments: Bytes, sizes: Int64s) -> None:
     """One row; sizes int64[3]: bytes of code and of comments so far, code points of the row's comments."""
     at, kept = np.int64(0), np.int64(0)
@@ -181,7 +181,7 @@ def _part(text: Bytes, family: Int64, code: Bytes, comments: Bytes, sizes: Int64
     _copy(text, kept, np.int64(len(text)), code, sizes)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _copy(text: Bytes, start: Int64, end: Int64, code: Bytes, sizes: Int64s) -> None:
     # A loop beats a slice for the short pieces between comments by little, and compiles in a fraction of its time.
     place = sizes[0]
@@ -190,7 +190,7 @@ def _copy(text: Bytes, start: Int64, end: Int64, code: Bytes, sizes: Int64s) -> 
     sizes[0] += end - start
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _keep(text: Bytes, start: Int64, end: Int64, comments: Bytes, sizes: Int64s) -> None:
     place = sizes[1]
     characters: Int64 = 0
@@ -202,7 +202,7 @@ def _keep(text: Bytes, start: Int64, end: Int64, comments: Bytes, sizes: Int64s)
     sizes[2] += characters
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _opened(text: Bytes, at: Int64, family: Int64) -> Int64:
     """Which mark opens at `at`; -1 for none."""
     for place in range(FACTS.shape[1]):
@@ -216,7 +216,7 @@ def _opened(text: Bytes, at: Int64, family: Int64) -> Int64:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _closed(text: Bytes, at: Int64, family: Int64, place: Int64) -> Int64:
     """End of the comment or string whose mark is at `at`; the row's end if it is not closed."""
     size, escapes, in_line = FACTS[family, place, 1], FACTS[family, place, 3], FACTS[family, place, 4]
@@ -235,7 +235,7 @@ def _closed(text: Bytes, at: Int64, family: Int64, place: Int64) -> Int64:
     return len(text)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _spelled(text: Bytes, at: Int64, mark: Bytes, size: Int64) -> bool:
     if at + size > len(text):
         return False
@@ -245,12 +245,12 @@ def _spelled(text: Bytes, at: Int64, mark: Bytes, size: Int64) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _is_blank(byte: Int64) -> bool:
     return bool(byte == 32 or byte == 9 or byte == 12 or byte == 13)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _begins_line(text: Bytes, at: Int64) -> bool:
     """True if only blanks, and at most two prefix letters of a Python string, lie before `at` in its line."""
     at -= 1

@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from curate.kernels.compiled import kernel
 
 UInt64s = NDArray[np.uint64]
 Int64s = NDArray[np.int64]
@@ -15,7 +16,7 @@ def places(rows: int) -> NDArray[Any]:
     return np.full(1 << max(4, (2 * rows - 1).bit_length()), -1, np.int64)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def first_copies(high: UInt64s, low: UInt64s, table: Int64s, first: Int64s) -> None:
     """first[i] = the smallest j with the digest of i (j = i where none is before it).
 

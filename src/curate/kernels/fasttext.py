@@ -10,17 +10,14 @@ in single precision from left to right, in the sixth digit; a document of megaby
 there it is the library that is off.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 from numpy.typing import NDArray
 
 from curate.kernels.bits import BLOCK, count, fill_block, load64, lowest, product, within
+from curate.kernels.vectors import descend, inner, largest, sum_rows
 
 Int64: TypeAlias = Any
 Int64s = NDArray[np.int64]
@@ -36,7 +33,7 @@ WORD_NGRAM_PRIME = np.uint64(116049371)
 # Odd numbers without a pattern, for the place of a word among the remembered.
 STIR_1, STIR_2 = np.uint64(0x9E3779B185EBCA87), np.uint64(0xC2B2AE3D27D4EB4F)
 STIR_3, STIR_4 = np.uint64(0x165667B19E3779F9), np.uint64(0x27D4EB2F165667C5)
-HIERARCHICAL, SOFTMAX = 1, 3
+HIERARCHICAL = 1
 END = b"</s>"
 END_WORD = np.frombuffer(END, np.uint8)
 END_BYTES = np.uint64(int.from_bytes(END, "little"))
@@ -51,18 +48,12 @@ KEY = 32
 NO_WORD, LABEL = -1, -2
 MEMORY_BYTES = 4 << 20
 HELD = 256
-LANES = 16
 COUNT, HASH, FIELDS = 4, 5, 6
 """Behind the four numbers of a remembered word's bytes."""
 HASHED, FIRST, SIZE = range(3)
 """Columns of the entries of the dictionary."""
 WORDS, PRUNED, MINN, MAXN, WORD_NGRAMS, BUCKET, LOSS, END_ENTRY = range(8)
 """Places in the numbers of a model."""
-
-
-# Inner functions make no array and count no references to those they are given, which would take longer than a word.
-_inner: Any = njit(cache=True, nogil=True, forceinline=True, _nrt=False)  # type: ignore[call-overload]
-_part: Any = njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
 
 
 class Tables(NamedTuple):
@@ -82,56 +73,6 @@ class Tables(NamedTuple):
     tree: Int32s
     sigmoids: Floats
     facts: Int64s
-
-
-def _instruction(define: Callable[..., Any]) -> Any:
-    """The intrinsic as what it is to a caller: a function, which type checkers cannot see."""
-    return intrinsic(define)
-
-
-def _sum_lanes(_typing: Any, total: Any, rows: Any, held: Any, count: Any) -> Any:
-    wide = ir.DoubleType() if total.dtype == types.float64 else ir.FloatType()
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        total, rows, held = (
-            context.make_array(kind)(context, builder, value)
-            for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
-        )
-        width, columns = builder.extract_value(rows.shape, 1), builder.extract_value(total.shape, 0)
-        zero, step = ir.Constant(width.type, 0), ir.Constant(width.type, LANES)
-
-        def place(array: Any, kind: ir.Type, index: Any) -> Any:
-            start = builder.gep(array.data, [index], source_etype=kind)
-            return builder.bitcast(start, ir.VectorType(kind, LANES).as_pointer())
-
-        def load(start: Any, kind: ir.Type) -> Any:
-            value = builder.load(start, typ=ir.VectorType(kind, LANES))
-            value.align = 4
-            return value
-
-        whole = builder.and_(columns, ir.Constant(width.type, -LANES))
-        with cgutils.for_range_slice(builder, zero, whole, step, width.type) as (first, _):
-            start = place(total, wide, first)
-            sum = cgutils.alloca_once_value(builder, load(start, wide))  # type: ignore[no-untyped-call]
-            with cgutils.for_range(builder, arguments[3]) as loop:
-                row = builder.load(
-                    builder.gep(held.data, [loop.index], source_etype=ir.IntType(32)), typ=ir.IntType(32)
-                )
-                at = builder.add(builder.mul(builder.sext(row, width.type), width), first)
-                value = load(place(rows, ir.FloatType(), at), ir.FloatType())
-                if wide != ir.FloatType():
-                    value = builder.fpext(value, ir.VectorType(wide, LANES))
-                builder.store(builder.fadd(builder.load(sum), value), sum)
-            stored = builder.store(builder.load(sum), start)
-            stored.align = 4
-        return context.get_dummy_value()
-
-    return types.void(total, rows, held, types.int64), code
-
-
-sum_lanes: Callable[[Any, Floats, Int32s, Int64], None] = _instruction(_sum_lanes)
-"""sum_lanes(total, rows, held, count): add rows[held[:count]] to `total` (float32 or float64), one by one in registers:
-whole sixteens of the columns that `total` has. Nothing is checked."""
 
 
 def tables(model: Any) -> Tables:
@@ -185,9 +126,9 @@ def identify(starts: Int64s, ends: Int64s, data: Bytes, model: Tables, labels: I
     means = np.empty((len(labels), model.rows.shape[1]), np.float32)
     _average(starts, ends, data, model, means, labels)
     if model.facts[LOSS] == HIERARCHICAL:
-        _descend(means, model.output, model.tree, labels, scores)
+        descend(means, model.output, model.tree, labels, scores)
     else:
-        _largest(means, model.output, model.sigmoids, model.facts, labels, scores)
+        largest(means, model.output, model.sigmoids, model.facts[LOSS], labels, scores)
 
 
 @njit(cache=True, nogil=True)
@@ -225,7 +166,7 @@ def _average(starts: Int64s, ends: Int64s, data: Bytes, model: Tables, means: Fl
                 at = _place(a, b, c, d, shift)
                 if size > KEY or _differs(memory, at, base, a, b, c, d):
                     # The sums of words wait in `held` until one is written over; they are added in their order.
-                    _sum(total, sums, held, waiting)
+                    sum_rows(total, sums, held, waiting)
                     waiting = 0
                     hash = _fnv(data, first, size)
                     entry = _entry(data, first, size, hash, places, entries, letters)
@@ -241,7 +182,7 @@ def _average(starts: Int64s, ends: Int64s, data: Bytes, model: Tables, means: Fl
                 waiting += 1
                 vectors += known
                 if waiting == HELD or len(open) > 1:
-                    _sum(total, sums, held, waiting)
+                    sum_rows(total, sums, held, waiting)
                     waiting = 0
                 if len(open) > 1:
                     vectors += _chain(memory[at, base + HASH], opened, facts, kept, rows, open, held, total)
@@ -250,7 +191,7 @@ def _average(starts: Int64s, ends: Int64s, data: Bytes, model: Tables, means: Fl
                 break
             if begins != ZERO:
                 first = position + lowest(begins)
-        _sum(total, sums, held, waiting)
+        sum_rows(total, sums, held, waiting)
         vectors += _end(opened, facts, kept, rows, open, held, total)
         labels[row] = 0 if words > 0 and vectors > 0 else -1
         for column in range(width):
@@ -282,14 +223,14 @@ def _memory(base: Int64, starts: Int64s, ends: Int64s) -> UInt64s:
     return np.zeros((places, width), np.uint64)
 
 
-@_inner
+@inner
 def _place(a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64, shift: Int64) -> Int64:
     """The place in memory for a word of these bytes."""
     stirred = (a * STIR_1) ^ (b * STIR_2) ^ (c * STIR_3) ^ (d * STIR_4)
     return np.int64(((stirred ^ (stirred >> np.uint64(32))) * STIR_1) >> np.uint64(shift))
 
 
-@_inner
+@inner
 def _differs(memory: UInt64s, at: Int64, base: Int64, a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64) -> Any:
     """True if another word is remembered there. No word is empty or holds a NUL, so none that fits has four zeros,
     which long ones leave behind and which a new place has."""
@@ -297,22 +238,13 @@ def _differs(memory: UInt64s, at: Int64, base: Int64, a: np.uint64, b: np.uint64
     return (found | (memory[at, base + 3] ^ d)) != ZERO
 
 
-@_inner
+@inner
 def _remember(sums: Floats, at: Int64, sum: Floats) -> None:
     for column in range(len(sum)):
         sums[at, column] = sum[column]
 
 
-@_inner
-def _sum(total: Any, rows: Floats, held: Int32s, count: Int64) -> None:
-    """Add rows[held[:count]] to `total`, one by one; `rows` may have more columns than `total`."""
-    sum_lanes(total, rows, held, count)
-    for column in range(len(total) // LANES * LANES, len(total)):
-        for i in range(count):
-            total[column] += rows[held[i], column]
-
-
-@_inner
+@inner
 def _spaces(data: Bytes, position: Int64, end: Int64, block: Bytes) -> np.uint64:
     """Mask of what parts words in the 64 bytes from `position`; behind `end` all does."""
     if position + BLOCK <= end:
@@ -324,8 +256,8 @@ def _spaces(data: Bytes, position: Int64, end: Int64, block: Bytes) -> np.uint64
     return within(block, 32, 1, 0) | within(block, 9, 5, 0) | within(block, 0, 1, 0)
 
 
-@_inner
-def _key(data: Bytes, start: Int64, size: Int64) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
+@inner
+def _key(data: Bytes, start: Int64, size: Int64) -> Any:
     """Up to 32 bytes as four numbers, zeros behind them; of more bytes, four zeros."""
     if size > KEY:
         return ZERO, ZERO, ZERO, ZERO
@@ -348,7 +280,7 @@ def _key(data: Bytes, start: Int64, size: Int64) -> tuple[np.uint64, np.uint64, 
     )
 
 
-@_inner
+@inner
 def _gather(data: Bytes, start: Int64, size: Int64) -> np.uint64:
     value = ZERO
     for i in range(size):
@@ -356,7 +288,7 @@ def _gather(data: Bytes, start: Int64, size: Int64) -> np.uint64:
     return value
 
 
-@_inner
+@inner
 def _fnv(data: Bytes, first: Int64, size: Int64) -> np.uint64:
     """FNV-1a in 32 bits, bytes taken as signed, as in fastText."""
     hash = FNV_BASIS
@@ -375,7 +307,7 @@ def _enter(letters: Bytes, entries: Int64s, places: Int32s) -> None:
         places[_find(letters, first, size, hash, places, entries, letters)] = entry
 
 
-@_inner
+@inner
 def _find(
     data: Bytes, first: Int64, size: Int64, hash: np.uint64, places: Int32s, entries: Int64s, letters: Bytes
 ) -> Int64:
@@ -394,7 +326,7 @@ def _find(
     return place
 
 
-@_inner
+@inner
 def _entry(
     data: Bytes, first: Int64, size: Int64, hash: np.uint64, places: Int32s, entries: Int64s, letters: Bytes
 ) -> Int64:
@@ -408,7 +340,7 @@ def _entry(
     return LABEL
 
 
-@_inner
+@inner
 def _vectors(
     data: Bytes,
     first: Int64,
@@ -432,11 +364,11 @@ def _vectors(
         waiting = 1
     if facts[MAXN] > 0:
         return _ngrams(data, first, size, waiting, facts, kept, rows, word, held, sum)
-    _sum(sum, rows, held, waiting)
+    sum_rows(sum, rows, held, waiting)
     return waiting
 
 
-@_inner
+@inner
 def _ngrams(
     data: Bytes,
     first: Int64,
@@ -460,7 +392,7 @@ def _ngrams(
         if word[start] & 0xC0 == 0x80:
             continue
         if waiting > HELD - maxn:
-            _sum(sum, rows, held, waiting)
+            sum_rows(sum, rows, held, waiting)
             total += waiting
             waiting = 0
         hash, at = FNV_BASIS, start
@@ -474,11 +406,11 @@ def _ngrams(
                 at += 1
             if n >= minn and not (n == 1 and (start == 0 or at == stop)):
                 waiting = _hold(product(magic * (hash & LOW), divisor)[1], waiting, words, pruned, kept, held)
-    _sum(sum, rows, held, waiting)
+    sum_rows(sum, rows, held, waiting)
     return total + waiting
 
 
-@_inner
+@inner
 def _hold(bucket: np.uint64, waiting: Int64, words: Int64, pruned: Int64, kept: UInt64s, held: Int32s) -> Int64:
     """Put the row of a bucket into `held` if it has one; the number of those that wait."""
     if pruned == 0:
@@ -490,7 +422,7 @@ def _hold(bucket: np.uint64, waiting: Int64, words: Int64, pruned: Int64, kept: 
     return waiting + np.int64((mask >> bit) & ONE)
 
 
-@_inner
+@inner
 def _chain(
     hash: np.uint64,
     opened: Int64,
@@ -513,11 +445,11 @@ def _chain(
         bucket = open[place] % np.uint64(facts[BUCKET])
         waiting = _hold(bucket, waiting, facts[WORDS], facts[PRUNED], kept, held)
     open[opened % ring] = hash
-    _sum(total, rows, held, waiting)
+    sum_rows(total, rows, held, waiting)
     return waiting
 
 
-@_inner
+@inner
 def _end(
     opened: Int64, facts: Int64s, kept: UInt64s, rows: Floats, open: UInt64s, held: Int32s, total: Doubles
 ) -> Int64:
@@ -525,95 +457,8 @@ def _end(
     vectors = 0
     if facts[END_ENTRY] >= 0:
         held[0] = facts[END_ENTRY]
-        _sum(total, rows, held, 1)
+        sum_rows(total, rows, held, 1)
         vectors = 1
     if len(open) > 1:
         vectors += _chain(_fnv(END_WORD, 0, len(END_WORD)), opened, facts, kept, rows, open, held, total)
     return vectors
-
-
-@njit(cache=True, nogil=True)
-def _log(share: float) -> Any:
-    """What the library takes for a logarithm."""
-    return np.log(share + 1e-5)
-
-
-@njit(cache=True, nogil=True)
-def _dot(one: Floats, i: Int64, other: Floats, j: Int64) -> Any:
-    """Product of row i of one and row j of the other, in four strands."""
-    a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-    width = one.shape[1]
-    whole = width // 4 * 4
-    for k in range(0, whole, 4):
-        a += one[i, k] * other[j, k]
-        b += one[i, k + 1] * other[j, k + 1]
-        c += one[i, k + 2] * other[j, k + 2]
-        d += one[i, k + 3] * other[j, k + 3]
-    for k in range(whole, width):
-        a += one[i, k] * other[j, k]
-    return np.float64(a + b + (c + d))
-
-
-@njit(cache=True, nogil=True)
-def _descend(means: Floats, output: Floats, tree: Int32s, labels: Int32s, scores: Floats) -> None:
-    """The likeliest leaf of the tree and its score, the likelier child first; paths below the best are left."""
-    leaves = len(output)
-    stack, depths = np.empty(leaves + 1, np.int64), np.empty(leaves + 1, np.float64)
-    for row in range(len(labels)):
-        scores[row] = 0.0
-        if labels[row] < 0:
-            continue
-        best, label, waiting = _log(0.0), -1, 1
-        stack[0], depths[0] = 2 * leaves - 2, 0.0
-        while waiting > 0:
-            waiting -= 1
-            node, score = stack[waiting], depths[waiting]
-            while score >= best:
-                if node < leaves:
-                    best, label = score, node
-                    break
-                inner = node - leaves
-                right = 1.0 / (1.0 + np.exp(-_dot(output, inner, means, row)))
-                side = np.int64(right > 0.5)
-                stack[waiting], depths[waiting] = tree[1 - side, inner], score + _log(min(right, 1.0 - right))
-                waiting += 1
-                node, score = np.int64(tree[side, inner]), score + _log(max(right, 1.0 - right))
-        labels[row] = label
-        if label >= 0:
-            scores[row] = np.exp(best)
-
-
-@njit(cache=True, nogil=True)
-def _largest(means: Floats, output: Floats, sigmoids: Floats, facts: Int64s, labels: Int32s, scores: Floats) -> None:
-    """The label of the largest output, the last of equals: softmax, or the logistic function of each."""
-    width, classes = output.shape
-    outputs = np.empty(classes, np.float32)
-    for row in range(len(labels)):
-        scores[row] = 0.0
-        if labels[row] < 0:
-            continue
-        outputs[:] = 0
-        for column in range(width):
-            for label in range(classes):
-                outputs[label] += means[row, column] * output[column, label]
-        top, total, best = outputs.max(), 0.0, -1.0
-        for label in range(classes):
-            if facts[LOSS] == SOFTMAX:
-                share = np.exp(np.float64(outputs[label] - top))
-                total += share
-            else:
-                share, total = np.float64(_sigmoid(outputs[label], sigmoids)), 1.0
-            if share >= best:
-                best = share
-                labels[row] = label
-        scores[row] = np.exp(_log(best / total))
-
-
-@njit(cache=True, nogil=True)
-def _sigmoid(value: np.float32, sigmoids: Floats) -> Any:
-    """The logistic function as the library has it: from a table, 0 below -8 and 1 above 8."""
-    if value < -8:
-        return np.float32(0)
-    if value > 8:
-        return np.float32(1)
-    return sigmoids[np.int64((value + np.float32(8)) * np.float32(512) / np.float32(8) / np.float32(2))]

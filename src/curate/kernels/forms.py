@@ -9,8 +9,9 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from curate.kernels.compiled import kernel
 
 CODE_POINTS = 0x20000
 """The planes the table covers, BMP and SMP; a text with code points above them is looked at closer."""
@@ -40,7 +41,7 @@ def settled_code_points(form: Literal["NFC", "NFKC"]) -> NDArray[np.bool_]:
     return alone
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def settled(
     offsets: NDArray[np.int64], data: NDArray[np.uint8], alone: NDArray[np.bool_], out: NDArray[np.bool_]
 ) -> None:

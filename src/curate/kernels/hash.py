@@ -10,10 +10,10 @@ Numbers are uint64 throughout, because Numba makes a float of a uint64 and a Pyt
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from curate.kernels.bits import load32, load64, product, swap64
+from curate.kernels.compiled import inner, kernel, maker
 
 Int64s = NDArray[np.int64]
 UInt64s = NDArray[np.uint64]
@@ -45,7 +45,7 @@ STAFFORD_1, STAFFORD_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB1331
 ZERO, ONE, LOW = np.uint64(0), np.uint64(1), np.uint64(0xFFFFFFFF)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def mix(a: np.uint64, b: np.uint64) -> np.uint64:
     """Hash of two uint64. For a fixed `b` no two `a` share a hash, and the other way round.
 
@@ -55,14 +55,14 @@ def mix(a: np.uint64, b: np.uint64) -> np.uint64:
     return _finish(_finish(np.uint64(a) + GOLDEN) ^ _finish(np.uint64(b) + TWICE_GOLDEN))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def keyed(seed: np.uint64, keys: UInt64s, out: UInt64s) -> None:
     """out[i] = mix(keys[i], seed). Distinct keys get distinct hashes, so an order by them has no ties."""
     for i in range(len(keys)):
         out[i] = mix(keys[i], seed)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def combine(rows: UInt64s, hashes: UInt64s) -> None:
     """Fold one column's hashes into the rows' hashes, in place; columns folded in another order give
     others."""
@@ -70,7 +70,7 @@ def combine(rows: UInt64s, hashes: UInt64s) -> None:
         rows[i] = mix(rows[i], hashes[i])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def xxh3_64(offsets: Int64s, data: Bytes, seed: np.uint64, out: UInt64s) -> None:
     """XXH3-64 of every row: out uint64[n] from `offsets` int64[n + 1] into `data` uint8[...].
 
@@ -90,10 +90,10 @@ def xxh3_64(offsets: Int64s, data: Bytes, seed: np.uint64, out: UInt64s) -> None
             out[row] = _middle_64(data, start, size, key)
         else:
             _long(data, start, size, secret, state)
-            out[row] = _merge(state, secret, 11, np.uint64(size) * PRIME64_1)
+            out[row] = _merge(state, secret, np.int64(11), np.uint64(size) * PRIME64_1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def xxh3_128(offsets: Int64s, data: Bytes, out: Bytes) -> None:
     """XXH3-128, seed 0, of every row: out uint8[n, 16] from `offsets` int64[n + 1] into `data` uint8[...].
 
@@ -110,62 +110,62 @@ def xxh3_128(offsets: Int64s, data: Bytes, out: Bytes) -> None:
             low, high = _middle_128(data, start, size)
         else:
             _long(data, start, size, secret, state)
-            low = _merge(state, secret, 11, np.uint64(size) * PRIME64_1)
-            high = _merge(state, secret, 117, ~(np.uint64(size) * PRIME64_2))
+            low = _merge(state, secret, np.int64(11), np.uint64(size) * PRIME64_1)
+            high = _merge(state, secret, np.int64(117), ~(np.uint64(size) * PRIME64_2))
         for byte in range(8):
             out[row, byte] = np.uint8(high >> (56 - 8 * byte))
             out[row, 8 + byte] = np.uint8(low >> (56 - 8 * byte))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _finish(x: np.uint64) -> np.uint64:
     x = (x ^ (x >> 30)) * STAFFORD_1
     x = (x ^ (x >> 27)) * STAFFORD_2
     return x ^ (x >> 31)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _avalanche(x: np.uint64) -> np.uint64:
     x = (x ^ (x >> 37)) * PRIME_MX1
     return x ^ (x >> 32)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _avalanche_xxh64(x: np.uint64) -> np.uint64:
     x = (x ^ (x >> 33)) * PRIME64_2
     x = (x ^ (x >> 29)) * PRIME64_3
     return x ^ (x >> 32)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _fold(a: np.uint64, b: np.uint64) -> np.uint64:
     low, high = product(a, b)
     return low ^ high
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _secret_pair(at: int) -> np.uint64:
     return load64(SECRET, at) ^ load64(SECRET, at + 8)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _up_to_three(data: Bytes, start: int, size: int) -> np.uint64:
     """One to three bytes and their number as 32 bits."""
     middle, last = np.uint64(data[start + (size >> 1)]), np.uint64(data[start + size - 1])
     return (np.uint64(data[start]) << 16) | (middle << 24) | last | (np.uint64(size) << 8)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _tiny_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64:
     """0 to 16 bytes."""
     if size > 8:
-        low = load64(data, start) ^ (_secret_pair(24) + seed)
-        high = load64(data, start + size - 8) ^ (_secret_pair(40) - seed)
+        low = load64(data, start) ^ (_secret_pair(np.int64(24)) + seed)
+        high = load64(data, start + size - 8) ^ (_secret_pair(np.int64(40)) - seed)
         return _avalanche(np.uint64(size) + swap64(low) + high + _fold(low, high))
     if size > 3:
         seed ^= swap64(seed & LOW) & ~LOW
         both = load32(data, start + size - 4) + (load32(data, start) << 32)
-        x = both ^ (_secret_pair(8) - seed)
+        x = both ^ (_secret_pair(np.int64(8)) - seed)
         x ^= ((x << 49) | (x >> 15)) ^ ((x << 24) | (x >> 40))
         x *= PRIME_MX2
         x ^= (x >> 35) + np.uint64(size)
@@ -174,23 +174,23 @@ def _tiny_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64:
     if size > 0:
         flip = (load32(SECRET, 0) ^ load32(SECRET, 4)) + seed
         return _avalanche_xxh64(_up_to_three(data, start, size) ^ flip)
-    return _avalanche_xxh64(seed ^ _secret_pair(56))
+    return _avalanche_xxh64(seed ^ _secret_pair(np.int64(56)))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _tiny_128(data: Bytes, start: int, size: int) -> tuple[np.uint64, np.uint64]:
     """0 to 16 bytes, seed 0: (low, high)."""
     if size > 8:
         tail = load64(data, start + size - 8)
-        low, high = product(load64(data, start) ^ tail ^ _secret_pair(32), PRIME64_1)
+        low, high = product(load64(data, start) ^ tail ^ _secret_pair(np.int64(32)), PRIME64_1)
         low += np.uint64(size - 1) << 54
-        tail ^= _secret_pair(48)
+        tail ^= _secret_pair(np.int64(48))
         high += tail + (tail & LOW) * (PRIME32_2 - ONE)
         low, carried = product(low ^ swap64(high), PRIME64_2)
         return _avalanche(low), _avalanche(carried + high * PRIME64_2)
     if size > 3:
         both = load32(data, start) + (load32(data, start + size - 4) << 32)
-        low, high = product(both ^ _secret_pair(16), PRIME64_1 + (np.uint64(size) << 2))
+        low, high = product(both ^ _secret_pair(np.int64(16)), PRIME64_1 + (np.uint64(size) << 2))
         high += low << 1
         low ^= high >> 3
         low = (low ^ (low >> 35)) * PRIME_MX2
@@ -202,17 +202,17 @@ def _tiny_128(data: Bytes, start: int, size: int) -> tuple[np.uint64, np.uint64]
         low = word ^ load32(SECRET, 0) ^ load32(SECRET, 4)
         high = turned ^ load32(SECRET, 8) ^ load32(SECRET, 12)
         return _avalanche_xxh64(low), _avalanche_xxh64(high)
-    return _avalanche_xxh64(_secret_pair(64)), _avalanche_xxh64(_secret_pair(80))
+    return _avalanche_xxh64(_secret_pair(np.int64(64))), _avalanche_xxh64(_secret_pair(np.int64(80)))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _sixteen(data: Bytes, at: int, place: int, seed: np.uint64) -> np.uint64:
     """Sixteen bytes of data against sixteen of the secret from `place`."""
     low = load64(data, at) ^ (load64(SECRET, place) + seed)
     return _fold(low, load64(data, at + 8) ^ (load64(SECRET, place + 8) - seed))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _pairs_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64:
     """17 to 128 bytes: sixteens from both ends towards the middle."""
     total = np.uint64(size) * PRIME64_1
@@ -222,7 +222,7 @@ def _pairs_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64:
     return total
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _middle_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64:
     """129 to 240 bytes."""
     total = np.uint64(size) * PRIME64_1
@@ -231,10 +231,10 @@ def _middle_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64
     total = _avalanche(total)
     for i in range(8, size // 16):
         total += _sixteen(data, start + 16 * i, 16 * (i - 8) + 3, seed)
-    return _avalanche(total + _sixteen(data, start + size - 16, 119, seed))
+    return _avalanche(total + _sixteen(data, start + size - 16, np.int64(119), seed))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _thirty_two(
     data: Bytes, first: int, second: int, place: int, totals: tuple[np.uint64, np.uint64]
 ) -> tuple[np.uint64, np.uint64]:
@@ -247,7 +247,7 @@ def _thirty_two(
     return low, high
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _middle_128(data: Bytes, start: int, size: int) -> tuple[np.uint64, np.uint64]:
     """17 to 240 bytes, seed 0: (low, high)."""
     totals = (np.uint64(size) * PRIME64_1, ZERO)
@@ -261,13 +261,13 @@ def _middle_128(data: Bytes, start: int, size: int) -> tuple[np.uint64, np.uint6
         totals = (_avalanche(totals[0]), _avalanche(totals[1]))
         for i in range(4, size // 32):
             totals = _thirty_two(data, start + 32 * i, start + 32 * i + 16, 32 * (i - 4) + 3, totals)
-        totals = _thirty_two(data, end - 16, end - 32, 103, totals)
+        totals = _thirty_two(data, end - 16, end - 32, np.int64(103), totals)
     low, high = totals
     mixed = low * PRIME64_1 + high * PRIME64_4 + np.uint64(size) * PRIME64_2
     return _avalanche(low + high), ZERO - _avalanche(mixed)
 
 
-@njit(cache=True, nogil=True)
+@maker
 def _keyed_secret(seed: np.uint64) -> Bytes:
     """The secret of rows over 240 bytes: words of the default one, the seed added to and taken from in
     turn."""
@@ -278,10 +278,11 @@ def _keyed_secret(seed: np.uint64) -> Bytes:
     return words.view(np.uint8)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _long(data: Bytes, start: int, size: int, secret: Bytes, state: UInt64s) -> None:
     """Over 240 bytes: fill the eight accumulators."""
-    state[:] = FIRST
+    for i in range(len(FIRST)):
+        state[i] = FIRST[i]
     stripes = (size - 1) // STRIPE
     for stripe in range(stripes):
         place = stripe % STRIPES_PER_BLOCK
@@ -292,17 +293,17 @@ def _long(data: Bytes, start: int, size: int, secret: Bytes, state: UInt64s) -> 
             for lane in range(8):
                 value = state[lane]
                 state[lane] = (value ^ (value >> 47) ^ load64(secret, 128 + 8 * lane)) * PRIME32_1
-    _accumulate(data, start + size - STRIPE, secret, 121, state)
+    _accumulate(data, start + size - STRIPE, secret, np.int64(121), state)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _accumulate(data: Bytes, at: int, secret: Bytes, place: int, state: UInt64s) -> None:
     for lane in range(8):
         key = load64(data, at + 8 * lane) ^ load64(secret, place + 8 * lane)
         state[lane] += load64(data, at + 8 * (lane ^ 1)) + (key & LOW) * (key >> 32)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _merge(state: UInt64s, secret: Bytes, place: int, total: np.uint64) -> np.uint64:
     for i in range(4):
         first = state[2 * i] ^ load64(secret, place + 16 * i)

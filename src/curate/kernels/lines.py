@@ -8,12 +8,13 @@ occurs twice (DCLM and RedPajama, Dolma). Each has its kernel.
 """
 
 import numpy as np
-from numba import njit
 
-from curate.kernels.bits import BLOCK, ONE, count, lowest, lowest_bit, within
+from curate.kernels.bits import BLOCK, FRONT, ONE, count, lowest, lowest_bit, read_only, within
+from curate.kernels.blocks import code_point, fill
+from curate.kernels.compiled import inner, kernel, maker
 from curate.kernels.pieces import strip_left, strip_right
 from curate.kernels.segments import Bytes, Int32s, Int64s, UInt64s, characters, first_copy, table_size
-from curate.kernels.text import IS_SPACE, IS_TERMINAL, ZERO, _code_point, _fill
+from curate.kernels.text import IS_SPACE, IS_TERMINAL, ZERO
 
 LINES = (
     "segments",
@@ -72,7 +73,7 @@ SHORT, LONG = 30, 200
 """Code points of FineWeb's longest short line and of mC4's shortest long one."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lines(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     """Counts per row: out int64[n, 13], columns as in `LINES`.
 
@@ -96,7 +97,7 @@ def lines(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     table = np.empty(table_size(most), np.int32)
     block = np.empty(BLOCK, np.uint8)
     for row in range(len(out)):
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         counts = out[row]
         counts[:] = 0
         total = _split(text, block, spans, lengths)
@@ -110,7 +111,7 @@ def lines(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
         _count_paragraphs(text, paragraphs[:total], hashes, fresh, counts)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lines_dclm(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     """Counts per row: out int64[n, 8], columns as in `LINES_DCLM`; arguments as of `lines`.
 
@@ -125,14 +126,14 @@ def lines_dclm(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> Non
     table = np.empty(table_size(most), np.int32)
     block = np.empty(BLOCK, np.uint8)
     for row in range(len(out)):
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         total = _split(text, block, spans, copies)
         several = _join(text, classes, spans[:total], paragraphs)
         _count_repeats(text, _strip(text, classes, spans[:total]), copies, hashes, table, out[row, :4])
         _count_repeats(text, _strip(text, classes, paragraphs[:several]), copies, hashes, table, out[row, 4:])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lines_dolma(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     """Counts per row: out int64[n, 6], columns as in `LINES_DOLMA`; arguments as of `lines`.
 
@@ -148,7 +149,7 @@ def lines_dolma(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> No
     block = np.empty(BLOCK, np.uint8)
     four = np.empty(4, np.int64)
     for row in range(len(out)):
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         total = _split(text, block, spans, lengths)
         _count_repeats(text, _filled(spans[:total]), copies, hashes, table, four)
         empty = total - four[0]
@@ -159,7 +160,7 @@ def lines_dolma(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> No
         out[row, 5] = _word_characters(text, classes)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _most_lines(offsets: Int64s, data: Bytes) -> int:
     """The largest number of lines of a row."""
     most = 0
@@ -171,29 +172,29 @@ def _most_lines(offsets: Int64s, data: Bytes) -> int:
     return most
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _split(text: Bytes, block: Bytes, spans: Int64s, lengths: Int64s) -> int:
     """Lines of `text.split("\\n")`: their bytes and their code points; how many."""
     total, start, following, before = 0, 0, 0, 0
     for position in range(0, len(text), BLOCK):
-        _fill(block, text, position)
-        inner = within(block, 128, 64, 0)
+        fill(block, text, position)
+        inside = within(block, 128, 64, 0)
         feeds = within(block, 10, 1, 0)
         while feeds != ZERO:
             bit = lowest_bit(feeds)
             end = position + lowest(feeds)
             feeds ^= bit
-            here = following + count(inner & (bit - ONE))
+            here = following + count(inside & (bit - ONE))
             spans[total, 0], spans[total, 1] = start, end
             lengths[total] = end - start - (here - before)
             total, start, before = total + 1, end + 1, here
-        following += count(inner)
+        following += count(inside)
     spans[total, 0], spans[total, 1] = start, len(text)
     lengths[total] = len(text) - start - (following - before)
     return total + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _count_lines(
     text: Bytes, classes: Bytes, spans: Int64s, lengths: Int64s, hashes: UInt64s, table: Int32s, counts: Int64s
 ) -> None:
@@ -219,19 +220,19 @@ def _count_lines(
     counts[DUPLICATE_SEGMENTS] += front & back
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _last_class(text: Bytes, classes: Bytes, end: int) -> int:
     """Flags of the character before `end`."""
     at = end - 1
     while at > 0 and text[at] & 0xC0 == 0x80:
         at -= 1
-    return int(classes[_code_point(text, at)[0]])
+    return int(classes[code_point(text, at)[0]])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _join(text: Bytes, classes: Bytes, spans: Int64s, paragraphs: Int64s) -> int:
     """Paragraphs of the stripped text: runs of lines that are not empty; how many."""
-    first = strip_left(text, classes, 0, len(text))
+    first = strip_left(text, classes, FRONT, len(text))
     end = strip_right(text, classes, first, len(text))
     paragraphs[0, 0], paragraphs[0, 1] = first, end
     total, is_open = 0, False
@@ -249,7 +250,7 @@ def _join(text: Bytes, classes: Bytes, spans: Int64s, paragraphs: Int64s) -> int
     return total + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _count_paragraphs(text: Bytes, paragraphs: Int64s, hashes: UInt64s, table: Int32s, counts: Int64s) -> None:
     counts[PARAGRAPHS] = len(paragraphs)
     if len(paragraphs) == 1:
@@ -260,7 +261,7 @@ def _count_paragraphs(text: Bytes, paragraphs: Int64s, hashes: UInt64s, table: I
             counts[DUPLICATE_PARAGRAPH_CHARACTERS] += characters(text, paragraphs[number, 0], paragraphs[number, 1])
 
 
-@njit(cache=True, nogil=True)
+@maker
 def _strip(text: Bytes, classes: Bytes, spans: Int64s) -> Int64s:
     """The spans without white space at their ends, in place; those left empty are gone."""
     for number in range(len(spans)):
@@ -269,7 +270,7 @@ def _strip(text: Bytes, classes: Bytes, spans: Int64s) -> Int64s:
     return _filled(spans)
 
 
-@njit(cache=True, nogil=True)
+@maker
 def _filled(spans: Int64s) -> Int64s:
     """The spans that are not empty, moved to the front."""
     total = 0
@@ -280,7 +281,7 @@ def _filled(spans: Int64s) -> Int64s:
     return spans[:total]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _count_repeats(text: Bytes, spans: Int64s, copies: Int64s, hashes: UInt64s, table: Int32s, four: Int64s) -> None:
     """Segments, those that occur twice or more, code points of the first and of the second."""
     four[:] = 0
@@ -300,11 +301,11 @@ def _count_repeats(text: Bytes, spans: Int64s, copies: Int64s, hashes: UInt64s, 
             four[3] += new * length
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _word_characters(text: Bytes, classes: Bytes) -> int:
-    total, at = 0, 0
+    total, at = 0, FRONT
     while at < len(text):
-        code, size = _code_point(text, at)
+        code, size = code_point(text, at)
         total += int(classes[code] & IS_SPACE == 0)
         at += int(size)
     return total

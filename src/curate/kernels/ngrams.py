@@ -9,10 +9,11 @@ no word holds a space, U+0020.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from curate.kernels.bits import BLOCK, count, within
+from curate.kernels.bits import BLOCK, count, read_only, within
+from curate.kernels.blocks import fill
+from curate.kernels.compiled import inner, kernel, maker
 from curate.kernels.repeats import (
     MAP_SCALE,
     NOTHING,
@@ -22,7 +23,6 @@ from curate.kernels.repeats import (
     find_joined,
     find_pairs,
     hash_places,
-    inner,
     join_words,
     keep_joined,
     keep_joint,
@@ -34,7 +34,6 @@ from curate.kernels.repeats import (
     scan_joined,
     scratch_for,
 )
-from curate.kernels.text import _fill
 
 Int = np.int64 | int
 Int32s = NDArray[np.int32]
@@ -60,7 +59,7 @@ TOP, SHORTEST, LONGEST = 4, 5, 10
 """The longest n of the top n-grams, the shortest and the longest of the duplicate ones."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ngrams(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, out: Int64s) -> None:
     """Characters of repeated n-grams as DataTrove counts them: out int64[n, 11], columns as in `NGRAMS`.
 
@@ -74,6 +73,7 @@ def ngrams(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, out: Int6
     of the row; word_characters: of its words. Source: datatrove 0.10, gopher_repetition_filter.py, which divides
     all by the characters of the row.
     """
+    data = read_only(data)
     scratch = scratch_for(offsets, first)
     words = scratch.words
     for row in range(len(out)):
@@ -87,7 +87,7 @@ def ngrams(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, out: Int6
             _count_joined(scratch, words, size, counts)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ngrams_dclm(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, out: Int64s) -> None:
     """As `ngrams`, by the reading of DCLM and RedPajama-V2; spaces are counted nowhere.
 
@@ -95,6 +95,7 @@ def ngrams_dclm(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, out:
     duplicate_n_gram: the words that any repeated n-gram covers, each once. Source: DCLM, content_filters.py,
     `repetition_filter`, which divides all by word_characters.
     """
+    data = read_only(data)
     scratch = scratch_for(offsets, first)
     words = scratch.words
     for row in range(len(out)):
@@ -108,7 +109,7 @@ def ngrams_dclm(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, out:
                 counts[n - 2] = _covered(scratch.found[:found], words.points, n)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ngrams_dolma(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, out: Int64s) -> None:
     """As `ngrams`, by the reading of Dolma; spaces are counted nowhere.
 
@@ -116,6 +117,7 @@ def ngrams_dolma(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, out
     word_characters. duplicate_n_gram: the lengths of all places of all repeated n-grams, overlaps counted again;
     divided by those of all n-grams, `ngram_totals`. Source: Dolma, taggers/gopher.py, `get_attributes`.
     """
+    data = read_only(data)
     scratch = scratch_for(offsets, first)
     words = scratch.words
     for row in range(len(out)):
@@ -131,12 +133,13 @@ def ngrams_dolma(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, out
                     counts[n - 2] += words.points[place + n] - words.points[place]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ngram_totals(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, out: Int64s) -> None:
     """Code points of all n-grams of a row, overlaps counted again, their spaces not: out int64[n, 6], n = 5 ... 10.
 
     The other arguments are those of `ngrams`.
     """
+    data = read_only(data)
     for row in range(len(out)):
         out[row] = 0
         size = first[row + 1] - first[row]
@@ -149,13 +152,13 @@ def ngram_totals(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, out
                 out[row, n - SHORTEST] += length * min(n, word + 1, size - word, size - n + 1)
 
 
-@inner
+@maker
 def _followers(text: Bytes) -> Int:
     """Bytes that do not begin a character."""
     block = np.empty(BLOCK, np.uint8)
     total = 0
     for position in range(0, len(text), BLOCK):
-        _fill(block, text, position)
+        fill(block, text, position)
         total += count(within(block, 128, 64, 0))
     return total
 

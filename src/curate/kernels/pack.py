@@ -8,13 +8,14 @@ first windows hold the longest documents, so the caller shuffles windows before 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from curate.kernels.compiled import inner, kernel, maker
 
 Int64s = NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def best_fit(lengths: Int64s, window: int, window_of: Int64s, start_of: Int64s) -> int:
     """Pack pieces into windows of `window` ids, longest piece first; return the number of windows.
 
@@ -65,7 +66,7 @@ def best_fit(lengths: Int64s, window: int, window_of: Int64s, start_of: Int64s) 
     return windows
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def copy_ranges(
     source_ids: NDArray[np.unsignedinteger],
     source_starts: Int64s,
@@ -94,7 +95,7 @@ def copy_ranges(
             target_ids[target + step] = source_ids[source + step]
 
 
-@njit(cache=True, nogil=True)
+@maker
 def _longest_first(lengths: Int64s, window: int) -> Int64s:
     """Piece indices by falling length, equal lengths by rising index (a counting sort)."""
     places = np.zeros(window + 1, np.int64)
@@ -119,7 +120,7 @@ def _longest_first(lengths: Int64s, window: int) -> Int64s:
 # true when a leaf below it is.
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _smallest_occupied(occupied: NDArray[np.bool_], leaves: int, least: int) -> int:
     """The smallest occupied space >= `least`, or -1: up until something lies to the right, down leftmost."""
     node = leaves + least
@@ -136,14 +137,14 @@ def _smallest_occupied(occupied: NDArray[np.bool_], leaves: int, least: int) -> 
     return node - leaves
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _mark(occupied: NDArray[np.bool_], node: int) -> None:
     while node > 0 and not occupied[node]:
         occupied[node] = True
         node >>= 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _clear(occupied: NDArray[np.bool_], node: int) -> None:
     occupied[node] = False
     node >>= 1

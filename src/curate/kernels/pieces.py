@@ -10,10 +10,12 @@ piece_first[r + 1] - 1 in order. Spans are positions in `data` itself.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from curate.kernels.text import IS_SPACE, _code_point
+from curate.kernels.bits import read_only
+from curate.kernels.blocks import Int64, code_point
+from curate.kernels.compiled import inner, kernel, maker
+from curate.kernels.text import IS_SPACE
 
 Int64s = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -34,7 +36,7 @@ def rebuild(data: Bytes, piece_first: Int64s, pieces: Int64s, newline: Bytes) ->
     return offsets, text
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def piece_sizes(piece_first: Int64s, pieces: Int64s, newline: Bytes, out_offsets: Int64s) -> None:
     """Where the new rows lie: out_offsets int64[n + 1], from 0."""
     total = 0
@@ -45,7 +47,7 @@ def piece_sizes(piece_first: Int64s, pieces: Int64s, newline: Bytes, out_offsets
         out_offsets[row + 1] = total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def apply_pieces(
     data: Bytes, piece_first: Int64s, pieces: Int64s, newline: Bytes, out_offsets: Int64s, out_data: Bytes
 ) -> None:
@@ -55,24 +57,28 @@ def apply_pieces(
         at = out_offsets[row]
         for piece in range(piece_first[row], piece_first[row + 1]):
             size = pieces[piece, 1] - pieces[piece, 0]
-            out_data[at : at + size] = data[pieces[piece, 0] : pieces[piece, 1]]
+            start = pieces[piece, 0]
+            # As slices this would take three seconds to compile.
+            for i in range(size):
+                out_data[at + i] = data[start + i]
             at += size
             if newline[piece]:
                 out_data[at] = LINE_FEED
                 at += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def strip_pieces(data: Bytes, classes: Bytes, piece_first: Int64s, pieces: Int64s, newline: Bytes) -> None:
     """Take white space from both ends of every new row, as `str.strip()` does; in place.
 
     Pieces that held nothing else stay as empty ones. `classes` from `text.code_point_classes`.
     """
+    data = read_only(data)
     for row in range(len(piece_first) - 1):
         strip_row(data, classes, pieces[piece_first[row] : piece_first[row + 1]], newline[piece_first[row] :])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def strip_row(data: Bytes, classes: Bytes, pieces: Int64s, newline: Bytes) -> None:
     """`strip_pieces` for the pieces of one row."""
     for piece in range(len(pieces)):
@@ -87,32 +93,32 @@ def strip_row(data: Bytes, classes: Bytes, pieces: Int64s, newline: Bytes) -> No
             break
 
 
-@njit(cache=True, nogil=True)
-def strip_left(data: Bytes, classes: Bytes, start: int, end: int) -> int:
+@inner
+def strip_left(data: Bytes, classes: Bytes, start: Int64, end: Int64) -> Int64:
     """The first position from `start` that is no white space; `end` if there is none."""
     while start < end:
-        code, size = _code_point(data, start)
+        code, size = code_point(data, start)
         if classes[code] & IS_SPACE == 0:
             break
-        start += int(size)
+        start += size
     return start
 
 
-@njit(cache=True, nogil=True)
-def strip_right(data: Bytes, classes: Bytes, start: int, end: int) -> int:
+@inner
+def strip_right(data: Bytes, classes: Bytes, start: Int64, end: Int64) -> Int64:
     """The position behind the last character from `start` to `end` that is no white space."""
     while end > start:
         at = end - 1
         while at > start and data[at] & 0xC0 == 0x80:
             at -= 1
-        if classes[_code_point(data, at)[0]] & IS_SPACE == 0:
+        if classes[code_point(data, at)[0]] & IS_SPACE == 0:
             break
         end = at
     return end
 
 
-@njit(cache=True, nogil=True)
-def keep(data: Bytes, pieces: Int64s, newline: Bytes, first: int, held: int, span: tuple[int, int]) -> int:
+@inner
+def keep(data: Bytes, pieces: Int64s, newline: Bytes, first: Int64, held: Int64, span: tuple[Int64, Int64]) -> Int64:
     """Add a piece to a list of which `held` are in use, from `first` on for the row at hand; the new `held`.
 
     The last piece is made longer instead where the two lie side by side in the text: nothing between them and no line
@@ -133,8 +139,8 @@ def keep(data: Bytes, pieces: Int64s, newline: Bytes, first: int, held: int, spa
     return held + 1
 
 
-@njit(cache=True, nogil=True)
-def room(pieces: Int64s, newline: Bytes, held: int, more: int) -> tuple[Int64s, Bytes]:
+@maker
+def room(pieces: Int64s, newline: Bytes, held: Int64, more: Int64) -> tuple[Int64s, Bytes]:
     """The two lists with room for `more` pieces behind the `held` ones: themselves, or copies twice as long."""
     if held + more <= len(newline):
         return pieces, newline

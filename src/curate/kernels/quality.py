@@ -13,23 +13,22 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from curate.kernels.bits import ONE, load64
-from curate.kernels.boundaries import _decoded
+from curate.kernels.bits import FRONT, ONE, load64, read_only
+from curate.kernels.blocks import LAST_CODE, Int64
+from curate.kernels.boundaries import decoded
+from curate.kernels.compiled import inner, kernel
 from curate.kernels.text import (
     IS_LETTER,
     IS_PUNCTUATION,
     IS_SPACE,
-    LAST_CODE,
     STOP_BYTES,
     STOP_SIZES,
     _stop_word,
     code_point_classes,
 )
 
-Int64 = np.int64 | int
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 Int16s = NDArray[np.int16]
@@ -82,7 +81,7 @@ def reading_classes() -> Bytes:
     return classes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def quality(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, classes: Bytes, out: Int64s) -> None:
     """Counts over given words: out int64[n, 5], columns as in `QUALITY`.
 
@@ -93,7 +92,7 @@ def quality(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, classes:
     their code points.
     """
     for row in range(len(out)):
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         counts = out[row]
         counts[:] = 0
         counts[0] = first[row + 1] - first[row]
@@ -101,7 +100,7 @@ def quality(offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, classes:
             at, end = np.int64(edges[2 * word]), np.int64(edges[2 * word + 1])
             characters, flags, solid = np.int64(0), np.int64(0), False
             while at < end:
-                code, size = _decoded(text, at)
+                code, size = decoded(text, at)
                 kind = np.int64(classes[code])
                 flags |= kind
                 solid |= bool(kind & (IS_PUNCTUATION | IS_SPACE) == 0)
@@ -135,7 +134,7 @@ def stop_word_sets(sets: Sequence[Collection[str]]) -> StopWords:
     return StopWords(slots, of, starts, data)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def stop_words(
     offsets: Int64s, data: Bytes, first: Int64s, edges: Int32s, which: Int16s, sets: StopWords, out: Int64s
 ) -> None:
@@ -148,13 +147,13 @@ def stop_words(
     slots, of, starts, known = sets.slots, sets.of, sets.starts, sets.data
     seen = np.full(len(of) + 1, -1, np.int64)
     for row in range(len(out)):
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         out[row] = 0
         if which[row] < 0:
             continue
         for word in range(first[row], first[row + 1]):
             start, end = np.int64(edges[2 * word]), np.int64(edges[2 * word + 1])
-            found = np.int64(-1)
+            found: Int64 = np.int64(-1)
             slot = _slot(text, start, end, which[row], slots)
             while slots[slot] > 0 and found < 0:
                 candidate = slots[slot] - 1
@@ -168,7 +167,7 @@ def stop_words(
                 out[row] += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _slot(text: Bytes, start: Int64, end: Int64, which: Int64, slots: Int64s) -> Int64:
     """Where a word is looked for first, by its first eight bytes, its length and its set."""
     head = np.uint64(0)
@@ -184,7 +183,7 @@ def _slot(text: Bytes, start: Int64, end: Int64, which: Int64, slots: Int64s) ->
     return np.int64(mixed >> np.uint64(32)) & (len(slots) - 1)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _equal(one: Bytes, other: Bytes) -> bool:
     at = 0
     while at < len(one) and at < len(other) and one[at] == other[at]:
@@ -192,7 +191,7 @@ def _equal(one: Bytes, other: Bytes) -> bool:
     return at == len(one) and at == len(other)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _place(slots: Int64s, of: Int16s, starts: Int64s, data: Bytes) -> None:
     """Fill the table."""
     for word in range(len(of)):
@@ -202,7 +201,7 @@ def _place(slots: Int64s, of: Int16s, starts: Int64s, data: Bytes) -> None:
         slots[slot] = word + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def dclm(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     """Counts as DCLM takes them: out int64[n, 9], columns as in `DCLM`; `classes` from `reading_classes`.
 
@@ -214,18 +213,18 @@ def dclm(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     or U+2026. dclm_stop_words: words that in lower case are one of Gopher's eight, repetitions counted.
     """
     for row in range(len(out)):
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         out[row, :] = 0
         _dclm_words(text, classes, out[row])
         _dclm_symbols(text, out[row])
         _dclm_lines(text, classes, out[row])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _dclm_words(text: Bytes, classes: Bytes, counts: Int64s) -> None:
     at, start, flags, between = np.int64(0), np.int64(-1), np.int64(0), True
     while at <= len(text):
-        code, size = _decoded(text, at) if at < len(text) else (np.int64(SPACE), np.int64(1))
+        code, size = decoded(text, at) if at < len(text) else (np.int64(SPACE), np.int64(1))
         kind = np.int64(classes[code])
         cut = code == SPACE or code == 0 or (code >= 9 and code <= 13)
         if between and not cut:
@@ -244,7 +243,7 @@ def _dclm_words(text: Bytes, classes: Bytes, counts: Int64s) -> None:
         at += size
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _is_stop_word_in_lower_case(text: Bytes, start: Int64, end: Int64) -> bool:
     """Only ASCII: no other letter of the eight words has a capital outside of it."""
     if end - start < 2 or end - start > 4:
@@ -260,7 +259,7 @@ def _is_stop_word_in_lower_case(text: Bytes, start: Int64, end: Int64) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _dclm_symbols(text: Bytes, counts: Int64s) -> None:
     dots, spaced = 0, 0
     for at in range(len(text)):
@@ -278,21 +277,21 @@ def _dclm_symbols(text: Bytes, counts: Int64s) -> None:
         else:
             dots = 0
             spaced = spaced + 1 if byte == SPACE and (spaced == 1 or spaced == 3) else 0
-            if byte == HASH or (byte == 0xA6 and _ends_with_ellipsis(text, 0, at + 1)):
+            if byte == HASH or (byte == 0xA6 and _ends_with_ellipsis(text, FRONT, at + 1)):
                 counts[4] += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _ends_with_ellipsis(text: Bytes, start: Int64, end: Int64) -> bool:
     """True if the bytes from `start` to `end` end with U+2026."""
     return bool(end - start >= 3 and text[end - 3] == 0xE2 and text[end - 2] == 0x80 and text[end - 1] == 0xA6)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _dclm_lines(text: Bytes, classes: Bytes, counts: Int64s) -> None:
     at, start, end = np.int64(0), np.int64(-1), np.int64(0)
     while at <= len(text):
-        code, size = _decoded(text, at) if at < len(text) else (np.int64(LINE_FEED), np.int64(1))
+        code, size = decoded(text, at) if at < len(text) else (np.int64(LINE_FEED), np.int64(1))
         if code == LINE_FEED:
             if start >= 0:
                 counts[5] += 1
@@ -306,7 +305,7 @@ def _dclm_lines(text: Bytes, classes: Bytes, counts: Int64s) -> None:
         at += size
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _ends_with_any_ellipsis(text: Bytes, start: Int64, end: Int64) -> bool:
     if _ends_with_ellipsis(text, start, end):
         return True
@@ -318,7 +317,7 @@ def _ends_with_any_ellipsis(text: Bytes, start: Int64, end: Int64) -> bool:
     return bool(spaced and text[end - 3] == DOT and text[end - 5] == DOT)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def dolma(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     """Counts as Dolma takes them: out int64[n, 8], columns as in `DOLMA`; `classes` from `reading_classes`.
 
@@ -331,7 +330,7 @@ def dolma(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     """
     few = np.empty(SHORT, np.int64)
     for row in range(len(out)):
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         out[row, :] = 0
         if len(text) > 0:
             # Long words are kept one by one; so many fit into the row.
@@ -343,13 +342,13 @@ def dolma(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
             _dolma_lines(text, out[row])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _dolma_words(text: Bytes, classes: Bytes, few: Int64s, many: Int64s, counts: Int64s) -> Int64:
     """Count words; their lengths go to `few` (how many of each length) and `many`, whose use is returned."""
     few[:] = 0
     longs, at, start, flags, length, symbol = 0, np.int64(0), np.int64(-1), np.int64(0), np.int64(0), False
     while at <= len(text):
-        code, size = _decoded(text, at) if at < len(text) else (np.int64(SPACE), np.int64(1))
+        code, size = decoded(text, at) if at < len(text) else (np.int64(SPACE), np.int64(1))
         kind = np.int64(classes[code])
         if kind & IS_SPACE == 0:
             if start < 0:
@@ -362,7 +361,7 @@ def _dolma_words(text: Bytes, classes: Bytes, few: Int64s, many: Int64s, counts:
             counts[1] += np.int64(flags & IS_LETTER != 0)
             counts[2] += np.int64(symbol)
             if at - start <= 4:
-                counts[7] += np.int64(_stop_word(text[start:at], 0)[1] == at - start)
+                counts[7] += np.int64(_stop_word(text[start:at], FRONT)[1] == at - start)
             if length < SHORT:
                 few[length] += 1
             else:
@@ -373,7 +372,7 @@ def _dolma_words(text: Bytes, classes: Bytes, few: Int64s, many: Int64s, counts:
     return longs
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _nth(few: Int64s, many: Int64s, place: Int64) -> Int64:
     """The length at a place in sorted order, counted from 0."""
     below = np.int64(0)
@@ -397,7 +396,7 @@ def _nth(few: Int64s, many: Int64s, place: Int64) -> Int64:
     return low
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _dolma_lines(text: Bytes, counts: Int64s) -> None:
     start = 0
     for at in range(len(text) + 1):

@@ -16,13 +16,14 @@ import functools
 import re
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from curate.kernels.bits import read_only
+from curate.kernels.blocks import Int64, code_point
+from curate.kernels.compiled import inner, kernel, maker
 from curate.kernels.pieces import keep, room
-from curate.kernels.text import LINE_BREAKS, _code_point
+from curate.kernels.text import LINE_BREAKS
 
-Int64 = np.int64 | int
 Int64s = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
@@ -81,13 +82,14 @@ def characters() -> Bytes:
     return table
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def words_and_lines(offsets: Int64s, data: Bytes, table: Bytes, out: Int64s) -> None:
     """Words and lines per row: out int64[n, 2]. `offsets` int64[n + 1] into `data`; `table` from `characters`.
 
     words: as DataComp-LM counts them to tell the share that a page lost: parted by what fastText takes for a space,
     and beginning with a letter or a number. lines: as by `str.splitlines`, if they hold more than white space.
     """
+    data = read_only(data)
     flags = table[FLAGS]
     for row in range(len(out)):
         end = offsets[row + 1]
@@ -100,7 +102,7 @@ def words_and_lines(offsets: Int64s, data: Bytes, table: Bytes, out: Int64s) -> 
             flag = flags[first]
             at += 1
             if first >= 128:
-                code, size = _code_point(data, at - 1)
+                code, size = code_point(data, at - 1)
                 flag = flags[code]
                 at += size - 1
             words += np.int64(parted and flag & ALPHANUMERIC != 0)
@@ -110,7 +112,7 @@ def words_and_lines(offsets: Int64s, data: Bytes, table: Bytes, out: Int64s) -> 
         out[row, 0], out[row, 1] = words, lines
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def refinedweb(offsets: Int64s, data: Bytes, table: Bytes, out: Int64s, piece_first: Int64s) -> tuple[Int64s, Bytes]:
     """The corrected rows as pieces of the old (`kernels.pieces`), and counts: out int64[n, 6], as in `REFINEDWEB`.
 
@@ -119,6 +121,7 @@ def refinedweb(offsets: Int64s, data: Bytes, table: Bytes, out: Int64s, piece_fi
     uppercase_lines, numeric_lines, counter_lines, one_word_lines: removed, each for the first reason that held.
     cut_phrases: cut out of lines; a line with nothing else is gone. The new text is stripped.
     """
+    data = read_only(data)
     pieces, newline = np.empty((len(out) + 64, 2), np.int64), np.empty(len(out) + 64, np.uint8)
     lines = np.empty((64, FACTS), np.int64)
     window = np.empty(2, np.int64)  # the lines that white space at the ends of the page leaves
@@ -143,7 +146,7 @@ def refinedweb(offsets: Int64s, data: Bytes, table: Bytes, out: Int64s, piece_fi
     return pieces[:held], newline[:held]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _breaks(data: Bytes, start: Int64, end: Int64) -> Int64:
     """Line feeds of a row."""
     breaks: Int64 = 0
@@ -152,7 +155,7 @@ def _breaks(data: Bytes, start: Int64, end: Int64) -> Int64:
     return breaks
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _measure(data: Bytes, start: Int64, end: Int64, table: Bytes, lines: Int64s) -> None:
     """The lines of a row with their counts, in `lines`, which has room for them."""
     flags = table[FLAGS]
@@ -170,7 +173,7 @@ def _measure(data: Bytes, start: Int64, end: Int64, table: Bytes, lines: Int64s)
                 break
             flag = np.int64(flags[first])
             if first >= 128:
-                code, size = _code_point(data, at)
+                code, size = code_point(data, at)
                 flag = np.int64(flags[code])
                 following += size - 1
                 at += size - 1
@@ -188,7 +191,7 @@ def _measure(data: Bytes, start: Int64, end: Int64, table: Bytes, lines: Int64s)
         at += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _drop_lines(data: Bytes, table: Bytes, lines: Int64s, window: Int64s, counts: Int64s) -> bool:
     """The steps that judge whole lines, the page stripped after the first, the second, and the last. True if a line
     that stays may hold a phrase to cut."""
@@ -216,7 +219,7 @@ def _drop_lines(data: Bytes, table: Bytes, lines: Int64s, window: Int64s, counts
     return suspicious
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _strip(data: Bytes, table: Bytes, lines: Int64s, window: Int64s) -> None:
     """Strip the page: leave out lines at both ends that are gone or blank, and trim the outermost of the rest."""
     first, last = window[0], window[1]
@@ -230,7 +233,7 @@ def _strip(data: Bytes, table: Bytes, lines: Int64s, window: Int64s) -> None:
     flags = table[FLAGS]
     line = lines[first]
     while True:
-        code, size = _code_point(data, line[START])
+        code, size = code_point(data, line[START])
         if not flags[code] & SPACE:
             break
         line[START] += size
@@ -238,27 +241,27 @@ def _strip(data: Bytes, table: Bytes, lines: Int64s, window: Int64s) -> None:
     line = lines[last - 1]
     while True:
         at = _before(data, line[END])
-        if not flags[_code_point(data, at)[0]] & SPACE:
+        if not flags[code_point(data, at)[0]] & SPACE:
             break
         line[END] = at
         line[CHARACTERS] -= 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _is_counter(data: Bytes, start: Int64, end: Int64, table: Bytes) -> bool:
     """A number, perhaps with K, M or B, white space and one of the counted things; around them no word
     characters."""
     flags, lower = table[FLAGS], table[LOWER]
     at = _skip(data, start, end, flags, WORD, NEITHER)
-    if at == end or not flags[_code_point(data, at)[0]] & DECIMAL:
+    if at == end or not flags[code_point(data, at)[0]] & DECIMAL:
         return False
     while at < end:
-        code, size = _code_point(data, at)
+        code, size = code_point(data, at)
         if not flags[code] & DECIMAL and code != 44 and code != 46:
             break
         at += size
     if at < end:
-        code, size = _code_point(data, at)
+        code, size = code_point(data, at)
         if lower[code] == 107 or lower[code] == 109 or lower[code] == 98:
             at += size
     space = _skip(data, at, end, flags, SPACE, SPACE)
@@ -272,31 +275,31 @@ def _is_counter(data: Bytes, start: Int64, end: Int64, table: Bytes) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _skip(data: Bytes, start: Int64, end: Int64, flags: Bytes, flag: Int64, wanted: Int64) -> Int64:
     """The first position from `start` whose character does not have `flag` as `wanted` (itself or 0)."""
     while start < end:
-        code, size = _code_point(data, start)
+        code, size = code_point(data, start)
         if flags[code] & flag != wanted:
             break
         start += size
     return start
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _match(data: Bytes, start: Int64, end: Int64, phrase: Bytes, letters: Bytes) -> Int64:
     """The position behind `phrase` if it stands at `start`, else -1."""
     for i in range(len(phrase)):
         if start >= end:
             return -1
-        code, size = _code_point(data, start)
+        code, size = code_point(data, start)
         if phrase[i] != 46 and letters[code] != phrase[i]:
             return -1
         start += size
     return start
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _may_hold_phrase(data: Bytes, start: Int64, end: Int64, table: Bytes) -> bool:
     """True if one of the phrases stands anywhere in the line, "Read more" without what follows."""
     letters = table[CASELESS]
@@ -316,7 +319,7 @@ def _may_hold_phrase(data: Bytes, start: Int64, end: Int64, table: Bytes) -> boo
     return False
 
 
-@njit(cache=True, nogil=True)
+@maker
 def _cut_phrases(data: Bytes, table: Bytes, lines: Int64s, window: Int64s, counts: Int64s) -> Int64s:
     """The three cuts, the page stripped after each, on a copy of the lines: `lines` then speaks of the copy. Gives
     the position in `data` of every byte of the copy."""
@@ -335,6 +338,7 @@ def _cut_phrases(data: Bytes, table: Bytes, lines: Int64s, window: Int64s, count
         where[held], copy[held] = line[END], 10
         line[START], line[END] = begin, held
         held += 1
+    text = read_only(copy)
     for phrase in range(3):
         for i in range(window[0], window[1]):
             line = lines[i]
@@ -343,25 +347,25 @@ def _cut_phrases(data: Bytes, table: Bytes, lines: Int64s, window: Int64s, count
             if phrase == 0:
                 cut = _cut_items(copy, where, table, line)
             elif phrase == 1:
-                cut = _cut_read_more(copy, table, line)
+                cut = _cut_read_more(text, table, line)
             else:
-                cut = _cut_sign_in(copy, table, line)
+                cut = _cut_sign_in(text, table, line)
             counts[CUT_PHRASES] += cut
-            if cut > 0 and _skip(copy, line[START], line[END], table[FLAGS], SPACE, SPACE) == line[END]:
+            if cut > 0 and _skip(text, line[START], line[END], table[FLAGS], SPACE, SPACE) == line[END]:
                 line[ALIVE] = 0
-        _strip(copy, table, lines, window)
+        _strip(text, table, lines, window)
     return where
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _cut_items(copy: Bytes, where: Int64s, table: Bytes, line: Int64s) -> Int64:
     """Cut "items in cart" wherever it stands, with a space before it; the rest of the line closes up."""
-    flags, letters = table[FLAGS], table[CASELESS]
+    text, flags, letters = read_only(copy), table[FLAGS], table[CASELESS]
     cut, held, at = 0, line[START], line[START]
     while at < line[END]:
-        code, size = _code_point(copy, at)
+        code, size = code_point(text, at)
         begin = at + size if flags[code] & SPACE else at
-        after = _match(copy, begin, line[END], ITEMS, letters)
+        after = _match(text, begin, line[END], ITEMS, letters)
         if after >= 0:
             cut += 1
             at = after
@@ -374,33 +378,33 @@ def _cut_items(copy: Bytes, where: Int64s, table: Bytes, line: Int64s) -> Int64:
     return cut
 
 
-@njit(cache=True, nogil=True)
-def _cut_read_more(copy: Bytes, table: Bytes, line: Int64s) -> Int64:
+@inner
+def _cut_read_more(text: Bytes, table: Bytes, line: Int64s) -> Int64:
     """Cut "read more" and three characters from the line's end, with a space before them."""
     at = line[END]
     for _ in range(len(READ_MORE)):
         if at == line[START]:
             return 0
-        at = _before(copy, at)
-    if _match(copy, at, line[END], READ_MORE, table[CASELESS]) < 0:
+        at = _before(text, at)
+    if _match(text, at, line[END], READ_MORE, table[CASELESS]) < 0:
         return 0
     if at > line[START]:
-        previous = _before(copy, at)
+        previous = _before(text, at)
         flags = table[FLAGS]
-        if flags[_code_point(copy, previous)[0]] & SPACE:
+        if flags[code_point(text, previous)[0]] & SPACE:
             at = previous
     line[END] = at
     return 1
 
 
-@njit(cache=True, nogil=True)
-def _cut_sign_in(copy: Bytes, table: Bytes, line: Int64s) -> Int64:
+@inner
+def _cut_sign_in(text: Bytes, table: Bytes, line: Int64s) -> Int64:
     """Cut "sign-in" from the line's start, with a space behind it."""
-    after = _match(copy, line[START], line[END], SIGN_IN, table[CASELESS])
+    after = _match(text, line[START], line[END], SIGN_IN, table[CASELESS])
     if after < 0:
         return 0
     if after < line[END]:
-        code, size = _code_point(copy, after)
+        code, size = code_point(text, after)
         flags = table[FLAGS]
         if flags[code] & SPACE:
             after += size
@@ -408,7 +412,7 @@ def _cut_sign_in(copy: Bytes, table: Bytes, line: Int64s) -> Int64:
     return 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _before(data: Bytes, at: Int64) -> Int64:
     """Where the character begins that ends at `at`."""
     at -= 1
@@ -417,7 +421,7 @@ def _before(data: Bytes, at: Int64) -> Int64:
     return at
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _emit(
     data: Bytes, lines: Int64s, window: Int64s, where: Int64s, pieces: Int64s, newline: Bytes, held: Int64
 ) -> Int64:

@@ -9,10 +9,11 @@ than the segments entered, zeroed before the first.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from curate.kernels.bits import load32, load64, product
+from curate.kernels.blocks import Int64
+from curate.kernels.compiled import inner
 
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
@@ -23,8 +24,8 @@ Bytes = NDArray[np.uint8]
 FACTOR, OTHER = np.uint64(0x9E3779B185EBCA87), np.uint64(0xC2B2AE3D27D4EB4F)
 
 
-@njit(cache=True, nogil=True)
-def table_size(segments: int) -> int:
+@inner
+def table_size(segments: Int64) -> Int64:
     """Places for so many segments: a power of two, at least twice as many."""
     size = 16
     while size < 2 * segments:
@@ -32,8 +33,8 @@ def table_size(segments: int) -> int:
     return size
 
 
-@njit(cache=True, nogil=True)
-def first_copy(text: Bytes, number: int, spans: Int64s, hashes: UInt64s, table: Int32s) -> int:
+@inner
+def first_copy(text: Bytes, number: Int64, spans: Int64s, hashes: UInt64s, table: Int32s) -> Int64:
     """The number of the first segment entered that is equal to segment `number`; `number` itself, which is then
     entered, if none is."""
     start, end = spans[number, 0], spans[number, 1]
@@ -41,7 +42,7 @@ def first_copy(text: Bytes, number: int, spans: Int64s, hashes: UInt64s, table: 
     last = len(table) - 1
     place = np.int64(key >> np.uint64(20)) & last
     while table[place] != 0:
-        other: int = np.int64(table[place]) - 1  # type: ignore[assignment]
+        other = np.int64(table[place]) - 1
         alike = hashes[other] == key and spans[other, 1] - spans[other, 0] == end - start
         if alike and _equal(text, spans[other, 0], start, end - start):
             return other
@@ -51,8 +52,8 @@ def first_copy(text: Bytes, number: int, spans: Int64s, hashes: UInt64s, table: 
     return number
 
 
-@njit(cache=True, nogil=True)
-def segment_hash(text: Bytes, start: int, size: int) -> np.uint64:
+@inner
+def segment_hash(text: Bytes, start: Int64, size: Int64) -> np.uint64:
     """A fast hash of `size` bytes, sixteen at a time; of no use outside this module's tables."""
     key = np.uint64(size) * FACTOR
     if size >= 16:
@@ -69,15 +70,15 @@ def segment_hash(text: Bytes, start: int, size: int) -> np.uint64:
     return _fold(few ^ FACTOR, key)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _fold(a: np.uint64, b: np.uint64) -> np.uint64:
     """Both halves of the product in one word; each also enters as itself, so that a zero hides nothing."""
     low, high = product(a, b | np.uint64(1))
     return (low ^ high) + a
 
 
-@njit(cache=True, nogil=True)
-def _equal(text: Bytes, a: int, b: int, size: int) -> bool:
+@inner
+def _equal(text: Bytes, a: Int64, b: Int64, size: Int64) -> bool:
     for at in range(0, size - 7, 8):
         if load64(text, a + at) != load64(text, b + at):
             return False
@@ -87,8 +88,8 @@ def _equal(text: Bytes, a: int, b: int, size: int) -> bool:
     return bool(different == 0)
 
 
-@njit(cache=True, nogil=True)
-def characters(text: Bytes, start: int, end: int) -> int:
+@inner
+def characters(text: Bytes, start: Int64, end: Int64) -> Int64:
     """Code points between two positions of UTF-8."""
     total = 0
     for at in range(start, end):

@@ -9,9 +9,9 @@ another kind (CR LF, U+2028) was replaced, the break is a span that went.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from curate.kernels.compiled import inner, kernel
 from curate.kernels.pieces import LINE_FEED
 
 Int64 = np.int64 | int
@@ -20,7 +20,7 @@ Bytes = NDArray[np.uint8]
 Spans = tuple[Int64s, Int64s]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def gaps(offsets: Int64s, data: Bytes, piece_first: Int64s, pieces: Int64s, newline: Bytes) -> Spans:
     """The bytes of each row that no piece keeps: `span_first` int64[n + 1], `spans` int64[m, 2].
 
@@ -47,7 +47,7 @@ def gaps(offsets: Int64s, data: Bytes, piece_first: Int64s, pieces: Int64s, newl
     return first, spans[:held]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _feed(data: Bytes, pieces: Int64s, newline: Bytes, piece: Int64, rest: tuple[Int64, Int64]) -> Int64:
     """Where the line feed written behind a piece stands in the rest of the row: at once or before the next piece;
     else -1."""
@@ -60,7 +60,7 @@ def _feed(data: Bytes, pieces: Int64s, newline: Bytes, piece: Int64, rest: tuple
     return before if behind < before < end and data[before] == LINE_FEED else -1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _add(spans: Int64s, first: Int64, held: Int64, start: Int64, end: Int64) -> Int64:
     """Add a span, unless it is empty, to those of its row; one that follows on the last makes that longer."""
     if start >= end:
@@ -72,7 +72,7 @@ def _add(spans: Int64s, first: Int64, held: Int64, start: Int64, end: Int64) -> 
     return held + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def through(
     span_first: Int64s, spans: Int64s, made: Int64s, data: Bytes, piece_first: Int64s, pieces: Int64s, newline: Bytes
 ) -> Spans:
@@ -107,7 +107,7 @@ def through(
     return first, old[:held]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def split_lines(offsets: Int64s, data: Bytes) -> Spans:
     """Lines by "\\n": line_first int64[n + 1], and borders int64[2 m + 1], line i from borders[2 i] to
     borders[2 i + 1]. Between two lines lies their line feed, or nothing where a row ends."""
@@ -131,7 +131,7 @@ def split_lines(offsets: Int64s, data: Bytes) -> Spans:
     return first, borders
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def other_lines(line_first: Int64s, borders: Int64s, dropped: NDArray[np.bool_], piece_first: Int64s) -> Int64s:
     """Pieces of the rows without the dropped lines (bool[m]), one to a line; fills piece_first int64[n + 1]. All but
     the last of a row want a line feed."""

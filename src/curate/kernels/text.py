@@ -16,12 +16,12 @@ import string
 import unicodedata
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from curate.kernels.bits import BLOCK, ONE, count, fill_block, highest, load32, lowest, lowest_bit, within
+from curate.kernels.bits import BLOCK, ONE, count, highest, load32, lowest, lowest_bit, read_only, within
+from curate.kernels.blocks import LAST_CODE, Int64, code_point, fill
+from curate.kernels.compiled import inner, kernel
 
-Int64 = np.int64 | int
 Int64s = NDArray[np.int64]
 UInt64s = NDArray[np.uint64]
 Bytes = NDArray[np.uint8]
@@ -104,7 +104,6 @@ SPACE, LETTER, SOLID, BREAK, BULLET, DOT, AFTER_ELLIPSIS, FOLLOWING, HIGH, START
 
 ZERO = np.uint64(0)
 NEAR_END = np.uint64(0xF << 60)
-LAST_CODE = 0x10FFFF
 
 
 @functools.cache
@@ -134,7 +133,7 @@ def code_point_classes() -> Bytes:
     return classes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def signals(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     """Counts per row: out int64[n, 12], columns as in `SIGNALS`.
 
@@ -152,7 +151,7 @@ def signals(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
     masks = np.empty(MASKS, np.uint64)
     carry = np.empty(CARRIES, np.uint64)
     for row in range(len(out)):
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         counts = out[row]
         counts[:] = 0
         counts[CHARACTERS] = len(text)
@@ -160,7 +159,7 @@ def signals(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
         carry[FRESH] = ONE
         # A row of full blocks gets an empty one more, so a space always follows the last word.
         for position in range(0, len(text) + 1, BLOCK):
-            _fill(block, text, position)
+            fill(block, text, position)
             _classify(block, masks, carry)
             if masks[HIGH] != ZERO:
                 _decode(text, position, classes, masks, carry, counts)
@@ -171,22 +170,11 @@ def signals(offsets: Int64s, data: Bytes, classes: Bytes, out: Int64s) -> None:
             _count_lines(masks, carry, counts)
             counts[HASHES] += count(within(block, 35, 1, 0))
         counts[ELLIPSIS_LINES] += np.int64(carry[TRAILING])
-        counts[LINES] += np.int64(_is_unfinished(text, classes))
+        counts[LINES] += np.int64(is_unfinished(text, classes))
         counts[STOP_WORDS] = count(carry[STOPS])
 
 
-@njit(cache=True, nogil=True)
-def _fill(block: Bytes, text: Bytes, position: int) -> None:
-    """The next bytes of the row, spaces behind its end."""
-    if position + BLOCK <= len(text):
-        fill_block(block, text, position)
-    else:
-        block[:] = 32
-        for i in range(len(text) - position):
-            block[i] = text[position + i]
-
-
-@njit(cache=True, nogil=True)
+@inner
 def _classify(block: Bytes, masks: UInt64s, carry: UInt64s) -> None:
     """Masks of the block's ASCII and of what the last block hands on; other bytes are words without a
     property."""
@@ -208,23 +196,8 @@ def _classify(block: Bytes, masks: UInt64s, carry: UInt64s) -> None:
     carry[SPACES] = carry[ELLIPSIS_ENDS] = ZERO
 
 
-@njit(cache=True, nogil=True)
-def _code_point(text: Bytes, position: int) -> tuple[Int64, Int64]:
-    """Code point and bytes of the character at `position`; a broken one counts as U+FFFF and one byte."""
-    first = np.int64(text[position])
-    if first < 0x80:
-        return first, 1
-    size = 2 + np.int64(first >= 0xE0) + np.int64(first >= 0xF0)
-    if position + size > len(text):
-        return 0xFFFF, 1
-    code = first & (0x7F >> size)
-    for i in range(1, size):
-        code = (code << 6) | (np.int64(text[position + i]) & 0x3F)
-    return code if code <= LAST_CODE else LAST_CODE, size
-
-
-@njit(cache=True, nogil=True)
-def _decode(text: Bytes, position: int, classes: Bytes, masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
+@inner
+def _decode(text: Bytes, position: Int64, classes: Bytes, masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     """Put the characters over 127 into the masks. A letter marks its first byte, a space all of its bytes."""
     space, letter, solid = masks[SPACE], masks[LETTER], masks[SOLID]
     counts[CHARACTERS] -= count(masks[FOLLOWING])
@@ -233,7 +206,7 @@ def _decode(text: Bytes, position: int, classes: Bytes, masks: UInt64s, carry: U
         at = lowest(leads)
         bit = lowest_bit(leads)
         leads ^= bit
-        code, size = _code_point(text, position + at)
+        code, size = code_point(text, position + at)
         flags = classes[code]
         letter |= np.uint64((flags & IS_LETTER) != 0) << at
         solid |= np.uint64((flags & (IS_PUNCTUATION | IS_SPACE)) == 0) << at
@@ -253,8 +226,8 @@ def _decode(text: Bytes, position: int, classes: Bytes, masks: UInt64s, carry: U
     masks[SPACE], masks[LETTER], masks[SOLID] = space, letter, solid
 
 
-@njit(cache=True, nogil=True)
-def _count_dots(text: Bytes, position: int, masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
+@inner
+def _count_dots(text: Bytes, position: Int64, masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     """Ellipses of dots; marks the positions behind them."""
     dots, before = masks[DOT], carry[DOTS]
     three = dots & ((dots << 1) | (before >> 1)) & ((dots << 2) | before)
@@ -272,7 +245,7 @@ def _count_dots(text: Bytes, position: int, masks: UInt64s, carry: UInt64s, coun
     carry[THREE_DOTS] = three >> 63
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _count_words(masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     """Words by their starts; those without a letter, or without a solid character, by the carry of an
     addition."""
@@ -305,7 +278,7 @@ def _count_words(masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     carry[OPEN] = word >> 63
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _last_word(spaces: np.uint64, characters: np.uint64, carry: UInt64s) -> Int64:
     """Code points behind the last of `spaces`, those of the last block included when the word began there."""
     if spaces == ZERO:
@@ -313,8 +286,8 @@ def _last_word(spaces: np.uint64, characters: np.uint64, carry: UInt64s) -> Int6
     return count(characters >> highest(spaces))
 
 
-@njit(cache=True, nogil=True)
-def _find_stop_words(text: Bytes, position: int, classes: Bytes, masks: UInt64s, carry: UInt64s) -> None:
+@inner
+def _find_stop_words(text: Bytes, position: Int64, classes: Bytes, masks: UInt64s, carry: UInt64s) -> None:
     """Look at words of two to four bytes and at those too near to the block's end to tell."""
     ends = masks[ENDS]
     near = (ends >> 2) | (ends >> 3) | (ends >> 4) | NEAR_END
@@ -324,12 +297,12 @@ def _find_stop_words(text: Bytes, position: int, classes: Bytes, masks: UInt64s,
         candidates &= candidates - ONE
         which, size = _stop_word(text, at)
         after = at + size
-        if size > 0 and (after == len(text) or classes[_code_point(text, after)[0]] & IS_SPACE):
+        if size > 0 and (after == len(text) or classes[code_point(text, after)[0]] & IS_SPACE):
             carry[STOPS] |= ONE << which
 
 
-@njit(cache=True, nogil=True)
-def _stop_word(text: Bytes, at: int) -> tuple[int, int]:
+@inner
+def _stop_word(text: Bytes, at: Int64) -> tuple[int, int]:
     """Which stop word the bytes begin with, and its length; length 0 for none."""
     four = ZERO
     if at + 4 <= len(text):
@@ -344,7 +317,7 @@ def _stop_word(text: Bytes, at: int) -> tuple[int, int]:
     return 0, 0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _count_lines(masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     """Lines by their breaks; bullets at their first word, ellipses at their last."""
     breaks, word = masks[BREAK], ~masks[SPACE]
@@ -365,7 +338,7 @@ def _count_lines(masks: UInt64s, carry: UInt64s, counts: Int64s) -> None:
     carry[FRESH] = np.uint64(_is_fresh(breaks, word, carry[FRESH]))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _is_fresh(breaks: np.uint64, word: np.uint64, fresh: np.uint64) -> bool:
     """True if no word byte comes after the last break, or, without a break, after those of earlier blocks."""
     if breaks == ZERO:
@@ -373,7 +346,7 @@ def _is_fresh(breaks: np.uint64, word: np.uint64, fresh: np.uint64) -> bool:
     return bool(word >> highest(breaks) == ZERO)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _settle(breaks: np.uint64, word: np.uint64, carry: UInt64s, counts: Int64s) -> None:
     """Count the trailing ellipsis if a break comes before the next word; leave it open if neither comes."""
     if breaks | word != ZERO:
@@ -381,10 +354,10 @@ def _settle(breaks: np.uint64, word: np.uint64, carry: UInt64s, counts: Int64s) 
         carry[TRAILING] = ZERO
 
 
-@njit(cache=True, nogil=True)
-def _is_unfinished(text: Bytes, classes: Bytes) -> bool:
+@inner
+def is_unfinished(text: Bytes, classes: Bytes) -> bool:
     """True if the last line has characters but no break."""
     at = len(text) - 1
     while at > 0 and text[at] & 0xC0 == 0x80:
         at -= 1
-    return at >= 0 and classes[_code_point(text, at)[0]] & IS_BREAK == 0
+    return at >= 0 and classes[code_point(text, at)[0]] & IS_BREAK == 0

@@ -5,11 +5,12 @@ the places where that mask changes. Only the four lead bytes that begin a space 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from curate.kernels.bits import BLOCK, count, lowest, within
-from curate.kernels.text import IS_SPACE, _code_point, _fill
+from curate.kernels.bits import BLOCK, count, lowest, read_only, within
+from curate.kernels.blocks import code_point, fill
+from curate.kernels.compiled import inner, kernel
+from curate.kernels.text import IS_SPACE
 
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
@@ -18,7 +19,7 @@ Bytes = NDArray[np.uint8]
 ZERO, ONE = np.uint64(0), np.uint64(1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def whitespace_words(offsets: Int64s, data: Bytes, classes: Bytes, first: Int64s, edges: Int32s) -> None:
     """Words as by `str.split()`: maximal runs without one of its 29 spaces.
 
@@ -31,11 +32,11 @@ def whitespace_words(offsets: Int64s, data: Bytes, classes: Bytes, first: Int64s
     edge = 0
     for row in range(len(offsets) - 1):
         first[row] = edge // 2
-        text = data[offsets[row] : offsets[row + 1]]
+        text = read_only(data[offsets[row] : offsets[row + 1]])
         spilled = open_word = ZERO
         # A row of full blocks gets an empty one more, so a space always follows the last word.
         for position in range(0, len(text) + 1, BLOCK):
-            _fill(block, text, position)
+            fill(block, text, position)
             space = within(block, 32, 1, 0) | within(block, 9, 5, 0) | within(block, 28, 4, 0) | spilled
             spilled = ZERO
             leads = within(block, 0xC2, 1, 0) | within(block, 0xE1, 3, 0)
@@ -51,7 +52,7 @@ def whitespace_words(offsets: Int64s, data: Bytes, classes: Bytes, first: Int64s
     first[len(offsets) - 1] = edge // 2
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _wide_spaces(
     text: Bytes, position: int, classes: Bytes, leads: np.uint64, space: np.uint64
 ) -> tuple[np.uint64, np.uint64]:
@@ -60,7 +61,7 @@ def _wide_spaces(
     while leads != ZERO:
         at = lowest(leads)
         leads &= leads - ONE
-        code, size = _code_point(text, position + at)
+        code, size = code_point(text, position + at)
         if classes[code] & IS_SPACE:
             run = (ONE << size) - ONE
             space |= run << at
@@ -69,7 +70,7 @@ def _wide_spaces(
     return space, spilled
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def choose_words(
     which: NDArray[np.bool_],
     first_1: Int64s,

@@ -130,8 +130,7 @@ class Clean(Stage):
             "removed_words": removed.astype(np.int32),
             "removed_word_ratio": (removed / np.maximum(words, 1)).astype(np.float32),
         }
-        text = pa.LargeStringArray.from_buffers(shard.num_rows, pa.py_buffer(offsets), pa.py_buffer(data))
-        made = {"text": text, "text_id": binary(ids), "removed": _removed(source, taken), **columns}
+        made = {"text": _texts(offsets, data), "text_id": binary(ids), "removed": _removed(source, taken), **columns}
         return pa.table({name: made[name] for name in self.adds})
 
     def counts(self, shard: pa.Table, made: pa.Table) -> dict[str, dict[str, int]]:
@@ -184,8 +183,7 @@ def _without(pattern: str, offsets: Int64s, data: Bytes) -> Pieces:
 
     line_first, borders = split_lines(offsets, data)
     # Lines and what lies between them, by turns: so the search needs no copy of the text.
-    parts = pa.LargeStringArray.from_buffers(len(borders) - 1, pa.py_buffer(borders), pa.py_buffer(data))
-    found = pc.match_substring_regex(parts, pattern).to_numpy(zero_copy_only=False)[::2]
+    found = pc.match_substring_regex(_texts(borders, data), pattern).to_numpy(zero_copy_only=False)[::2]
     first = np.empty(len(offsets), np.int64)
     spans = other_lines(line_first, borders, np.ascontiguousarray(found), first)
     newline = np.ones(len(spans), np.uint8)
@@ -206,6 +204,11 @@ def _removed(offsets: Int64s, taken: list[tuple[str, Int64s, Int64s]]) -> pa.Arr
     first = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=rows))]).astype(np.int32)
     values = pa.StructArray.from_arrays([*columns, reasons], fields=list(REMOVED.value_type))
     return pa.ListArray.from_arrays(pa.array(first), values, type=REMOVED)
+
+
+def _texts(offsets: Int64s, data: Bytes) -> pa.Array:
+    """A text column over these bytes, not copied."""
+    return pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
 
 
 def _frozen(offsets: Int64s, data: Bytes) -> tuple[Int64s, Bytes]:
