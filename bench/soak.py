@@ -26,6 +26,7 @@ import measure
 import orjson
 import psutil
 import pyarrow.parquet as pq
+import yaml
 import zstandard
 
 from curate.ledger import NAME as LEDGER
@@ -99,6 +100,7 @@ def main() -> int:
     parser.add_argument("--shard-megabytes", type=int, default=64)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the times of the kills")
     parser.add_argument("-j", "--jobs", type=int, default=2)
+    parser.add_argument("--recipe", help="a shipped recipe, such as fineweb, instead of the whole path to tokens")
     parser.add_argument("--work", help="folder for all files, kept (default: a temporary one, removed)")
     options = parser.parse_args()
     if options.work:
@@ -114,7 +116,10 @@ def soak(work: Path, options: argparse.Namespace) -> int:
     print(f"raw: {text / 1e6:,.0f} MB of text written in {time.perf_counter() - started:.0f} s", flush=True)
     recipe = work / "recipe.yaml"
     shard_bytes = options.shard_megabytes << 20
-    recipe.write_text(RECIPE.format(shard_bytes=shard_bytes, tokens=int(text * 0.2), shard_tokens=SHARD_TOKENS))
+    if options.recipe:
+        recipe.write_text(shipped(options.recipe, shard_bytes=shard_bytes))
+    else:
+        recipe.write_text(RECIPE.format(shard_bytes=shard_bytes, tokens=int(text * 0.2), shard_tokens=SHARD_TOKENS))
 
     calm = run(recipe, work / "calm", jobs=options.jobs)
     check(calm.code == DONE_WITH_REJECTS, f"the undisturbed run ended with {calm.code}, expected {DONE_WITH_REJECTS}")
@@ -146,6 +151,13 @@ def soak(work: Path, options: argparse.Namespace) -> int:
         f"{measure.today()}, {measure.machine()}"
     )
     return 0 if good else 1
+
+
+def shipped(name: str, *, shard_bytes: int) -> str:
+    """A recipe as it ships, on the raw files made here."""
+    told = yaml.safe_load((measure.ROOT / "flows" / "recipes" / f"{name}.yaml").read_text())
+    told["ingest"] |= {"files": ["raw/*.jsonl", "raw/*.jsonl.zst", "raw/*.parquet"], "shard_bytes": shard_bytes}
+    return yaml.safe_dump(told, sort_keys=False)
 
 
 # --- raw text ---------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Recipes: what is right becomes stages, what is wrong is named by line, stage and the nearest word before any work."""
 
+from pathlib import Path
+
 import pytest
 
 from curate.errors import RecipeError
@@ -216,3 +218,29 @@ def test_a_file_is_read_and_named_in_errors(tmp_path):
         load(str(tmp_path / "none.yaml"))
     with pytest.raises(RecipeError, match=r"no recipe at .*Is a directory"):
         load(str(tmp_path))
+
+
+def test_a_stage_that_measures_again_behind_a_rewrite_is_named_after_it() -> None:
+    text = """
+ingest: {files: raw/*.jsonl, source: web}
+stages:
+  - heuristics: {signals: [quality]}
+  - clean: {steps: [c4]}
+  - heuristics: {signals: [quality]}
+  - select: {keep: {long: words > 3}}
+"""
+    made = parse(text, root="/nowhere")
+    assert [node.name for node in made.nodes] == ["heuristics", "clean", "heuristics_clean", "select"]
+    assert [node.prefix for node in made.nodes] == ["", "", "", ""]
+    with pytest.raises(RecipeError, match="'heuristics' is taken by line 4"):
+        parse(text.replace("  - clean: {steps: [c4]}\n", ""), root="/nowhere")
+    with pytest.raises(RecipeError, match="'heuristics_clean' is taken by line 6"):
+        parse(text.replace("  - select", "  - heuristics:\n  - select"), root="/nowhere")
+
+
+def test_files_of_rules_lie_beside_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("rules: {long: {keep: words > 3}}")
+    text = "ingest: {files: raw/*.jsonl, source: web}\nstages:\n  - heuristics:\n  - select: {rules: [./own.yaml]}\n"
+    select = parse(text, root=str(tmp_path)).nodes[1].stage
+    assert select.conditions == {"own.long": "words > 3"}
+    assert str(tmp_path) not in str(select.identity())

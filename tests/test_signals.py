@@ -2,6 +2,7 @@
 
 import re
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import oracle_lines
@@ -10,12 +11,14 @@ import oracle_quality
 import oracles
 import pyarrow as pa
 import pytest
+from corpus import write_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import hostile_text
 
-from curate import expressions, signals
+from curate import expressions, recipe, signals
 from curate.errors import RecipeError
+from curate.run import run
 from curate.stage import Verdict
 from curate.stages.heuristics import Heuristics
 
@@ -210,3 +213,15 @@ def test_every_column_that_a_rule_set_names_exists() -> None:
             continue
         for rule, condition in expressions.bundle(name).items():
             assert set(expressions.columns(condition)) <= known, (name, rule)
+
+
+def test_a_column_of_another_family_is_found(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    text = """
+ingest: {files: raw/*, source: web}
+stages:
+  - heuristics: {signals: [quality]}
+  - select: {rules: [gopher_repetition]}
+"""
+    with pytest.raises(RecipeError, match=re.escape("`heuristics: {signals: [repetition]}` adds it")):
+        run(recipe.parse(text, root=str(tmp_path)), str(tmp_path / "run"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import assets, raw, store
+from curate import assets, raw, signals, store
 from curate.errors import AssetError, RecipeError, UnitsFailed, nearest
 from curate.execute import Failed, attempt
 from curate.manifest import Manifest, canonical, fingerprint, parse_sealed, sealed, unsealed
@@ -167,7 +167,9 @@ def _step(
         if name not in have:
             hint = nearest(name, list(have)) or f"; there are {', '.join(sorted(have))}"
             later = [n.stage.kind for n in _adders(name, steps)]
+            families = signals.families_of([name])
             tail = f"; '{later[0]}' adds it, but not to these rows" if later else hint
+            tail = f"; `heuristics: {{signals: [{families[0]}]}}` adds it" if families and not later else tail
             raise RecipeError(f"{_place(node, index)} reads '{name}', which no stage before it adds{tail}")
     named = stage.named(node.prefix)
     rewritten = have["text"]

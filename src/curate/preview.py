@@ -14,13 +14,19 @@ from curate.recipe import Recipe
 from curate.stages.mix import token_count
 
 # MB of text per CPU-second on one 2020s server core, with reading and writing, and bytes on disk per byte of text.
-_RATES = {
-    **{"ingest": 120, "language": 90, "heuristics": 80, "code": 110, "exact": 3000, "clean": 90, "rate": 3000},
-    **{"rank": 3000, "select": 240, "tokenize": 100, "mix": 3000, "pack": 180},
-}
-_DISK = {
-    **{"ingest": 0.3, "language": 0.002, "heuristics": 0.02, "code": 0.02, "exact": 0.01, "clean": 0.3, "rate": 0.001},
-    **{"rank": 0.002, "select": 0.3, "tokenize": 0.3, "mix": 0.001, "pack": 0.9},
+_EXPECTED = {
+    "ingest": (120, 0.3),
+    "language": (90, 0.002),
+    "heuristics": (80, 0.02),
+    "code": (110, 0.02),
+    "exact": (3000, 0.01),
+    "clean": (90, 0.3),
+    "rate": (3000, 0.001),
+    "rank": (3000, 0.002),
+    "select": (240, 0.3),
+    "tokenize": (100, 0.3),
+    "mix": (3000, 0.001),
+    "pack": (180, 0.9),
 }
 _PACKED = {".gz": 3.5, ".zst": 4.0}
 _TOKEN = 3.5  # bytes for a token in a shard pair, its parquet twin and the map
@@ -131,7 +137,8 @@ def _entry(
         reason = plan.because(out, name, made_by)
         began = bool(load_receipts(folder))
         state = f"again, because {reason}" if reason else "begun" if began else "new"
-        rows, disk, seconds = None, _DISK.get(kind, 0.1) * text, text / 1e6 / _RATES.get(kind, 50.0)
+        rate, share = _EXPECTED.get(kind, (50, 0.1))
+        rows, disk, seconds = None, share * text, text / 1e6 / rate
         before = plan.previous(out).get(name)
         seconds = _measured(store.join(out, before)) or seconds if before else seconds
     return {

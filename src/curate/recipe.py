@@ -185,7 +185,7 @@ def _named(nodes: list[Node]) -> tuple[Node, ...]:
             hint = nearest(node.source, list(seen)) or f"; before it are {', '.join(['ingest', *seen])}"
             raise RecipeError(f"line {node.line}: '{node.name}' is from '{node.source}', no stage before it{hint}")
         seen[node.name] = node
-    return tuple(nodes)
+    return tuple(seen.values())
 
 
 def _again(node: Node, before: list[Node]) -> Node:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.kernels.bits import load32, load64, product, swap64
+from curate.kernels.blocks import Int64
 from curate.kernels.compiled import inner, kernel, maker
 
 Int64s = NDArray[np.int64]
@@ -144,19 +145,19 @@ def _fold(a: np.uint64, b: np.uint64) -> np.uint64:
 
 
 @inner
-def _secret_pair(at: int) -> np.uint64:
+def _secret_pair(at: Int64) -> np.uint64:
     return load64(SECRET, at) ^ load64(SECRET, at + 8)
 
 
 @inner
-def _up_to_three(data: Bytes, start: int, size: int) -> np.uint64:
+def _up_to_three(data: Bytes, start: Int64, size: Int64) -> np.uint64:
     """One to three bytes and their number as 32 bits."""
     middle, last = np.uint64(data[start + (size >> 1)]), np.uint64(data[start + size - 1])
     return (np.uint64(data[start]) << 16) | (middle << 24) | last | (np.uint64(size) << 8)
 
 
 @inner
-def _tiny_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64:
+def _tiny_64(data: Bytes, start: Int64, size: Int64, seed: np.uint64) -> np.uint64:
     """0 to 16 bytes."""
     if size > 8:
         low = load64(data, start) ^ (_secret_pair(np.int64(24)) + seed)
@@ -178,7 +179,7 @@ def _tiny_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64:
 
 
 @inner
-def _tiny_128(data: Bytes, start: int, size: int) -> tuple[np.uint64, np.uint64]:
+def _tiny_128(data: Bytes, start: Int64, size: Int64) -> tuple[np.uint64, np.uint64]:
     """0 to 16 bytes, seed 0: (low, high)."""
     if size > 8:
         tail = load64(data, start + size - 8)
@@ -206,14 +207,14 @@ def _tiny_128(data: Bytes, start: int, size: int) -> tuple[np.uint64, np.uint64]
 
 
 @inner
-def _sixteen(data: Bytes, at: int, place: int, seed: np.uint64) -> np.uint64:
+def _sixteen(data: Bytes, at: Int64, place: Int64, seed: np.uint64) -> np.uint64:
     """Sixteen bytes of data against sixteen of the secret from `place`."""
     low = load64(data, at) ^ (load64(SECRET, place) + seed)
     return _fold(low, load64(data, at + 8) ^ (load64(SECRET, place + 8) - seed))
 
 
 @inner
-def _pairs_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64:
+def _pairs_64(data: Bytes, start: Int64, size: Int64, seed: np.uint64) -> np.uint64:
     """17 to 128 bytes: sixteens from both ends towards the middle."""
     total = np.uint64(size) * PRIME64_1
     for pair in range((size - 1) // 32 + 1):
@@ -223,7 +224,7 @@ def _pairs_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64:
 
 
 @inner
-def _middle_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64:
+def _middle_64(data: Bytes, start: Int64, size: Int64, seed: np.uint64) -> np.uint64:
     """129 to 240 bytes."""
     total = np.uint64(size) * PRIME64_1
     for i in range(8):
@@ -236,7 +237,7 @@ def _middle_64(data: Bytes, start: int, size: int, seed: np.uint64) -> np.uint64
 
 @inner
 def _thirty_two(
-    data: Bytes, first: int, second: int, place: int, totals: tuple[np.uint64, np.uint64]
+    data: Bytes, first: Int64, second: Int64, place: Int64, totals: tuple[np.uint64, np.uint64]
 ) -> tuple[np.uint64, np.uint64]:
     """Two sixteens, each folded into one half and crossed into the other; seed 0."""
     low, high = totals
@@ -248,7 +249,7 @@ def _thirty_two(
 
 
 @inner
-def _middle_128(data: Bytes, start: int, size: int) -> tuple[np.uint64, np.uint64]:
+def _middle_128(data: Bytes, start: Int64, size: Int64) -> tuple[np.uint64, np.uint64]:
     """17 to 240 bytes, seed 0: (low, high)."""
     totals = (np.uint64(size) * PRIME64_1, ZERO)
     end = start + size
@@ -279,7 +280,7 @@ def _keyed_secret(seed: np.uint64) -> Bytes:
 
 
 @inner
-def _long(data: Bytes, start: int, size: int, secret: Bytes, state: UInt64s) -> None:
+def _long(data: Bytes, start: Int64, size: Int64, secret: Bytes, state: UInt64s) -> None:
     """Over 240 bytes: fill the eight accumulators."""
     for i in range(len(FIRST)):
         state[i] = FIRST[i]
@@ -297,14 +298,14 @@ def _long(data: Bytes, start: int, size: int, secret: Bytes, state: UInt64s) -> 
 
 
 @inner
-def _accumulate(data: Bytes, at: int, secret: Bytes, place: int, state: UInt64s) -> None:
+def _accumulate(data: Bytes, at: Int64, secret: Bytes, place: Int64, state: UInt64s) -> None:
     for lane in range(8):
         key = load64(data, at + 8 * lane) ^ load64(secret, place + 8 * lane)
         state[lane] += load64(data, at + 8 * (lane ^ 1)) + (key & LOW) * (key >> 32)
 
 
 @inner
-def _merge(state: UInt64s, secret: Bytes, place: int, total: np.uint64) -> np.uint64:
+def _merge(state: UInt64s, secret: Bytes, place: Int64, total: np.uint64) -> np.uint64:
     for i in range(4):
         first = state[2 * i] ^ load64(secret, place + 16 * i)
         total += _fold(first, state[2 * i + 1] ^ load64(secret, place + 16 * i + 8))
