@@ -3,8 +3,9 @@
 import itertools
 import re
 import statistics
-import string
 import unicodedata
+
+from curate.kernels.text import IS_PUNCTUATION, code_point_classes
 
 # ---------------------------------------------------------------- kernels/boundaries.py
 
@@ -92,9 +93,7 @@ def quality(words: list[str]) -> dict[str, int]:
 
 def _is_symbol(character: str) -> bool:
     return (
-        character in string.punctuation
-        or unicodedata.category(character).startswith("P")
-        or not character.split()  # a space
+        code_point_classes()[ord(character)] & IS_PUNCTUATION != 0 or not character.split()  # a space
     )
 
 

@@ -1,10 +1,9 @@
 """Slow, obvious twins of the kernels. One section per kernel module."""
 
-import string
-import unicodedata
-
 import numpy as np
 import xxhash
+
+from curate.kernels.text import IS_PUNCTUATION, code_point_classes
 
 # ---------------------------------------------------------------- rows as kernels take them
 
@@ -68,7 +67,7 @@ def signals(text: str) -> dict[str, int]:
 
 
 def _is_punctuation(character: str) -> bool:
-    return character in string.punctuation or unicodedata.category(character).startswith("P")
+    return bool(code_point_classes()[ord(character)] & IS_PUNCTUATION)
 
 
 # ---------------------------------------------------------------- kernels/pack.py

@@ -77,11 +77,15 @@ def test_every_code_point_has_its_class() -> None:
         expected[code] = (
             kernel.IS_SPACE * character.isspace()
             + kernel.IS_LETTER * character.isalpha()
-            + kernel.IS_PUNCTUATION * (character in string.punctuation or category[0] == "P")
             + kernel.IS_BREAK * (len(f"a{character}b".splitlines()) == 2)
             + kernel.IS_DIGIT * (category == "Nd")
         )
-    listed = np.uint8(kernel.IS_BULLET | kernel.IS_ELLIPSIS | kernel.IS_TERMINAL)
+    listed = np.uint8(kernel.IS_BULLET | kernel.IS_ELLIPSIS | kernel.IS_TERMINAL | kernel.IS_PUNCTUATION)
+    marks = {chr(code) for code in np.flatnonzero(classes & kernel.IS_PUNCTUATION)}
+    assert len(marks) == 281
+    assert marks >= {*string.punctuation, *"«»“„…。！？、", "\x00", "\x9f", "\uff11"}
+    assert not marks & set("•¿·¡\n\t é1字")
+    assert (classes & kernel.IS_TERMINAL != 0).sum() == 159
     assert np.array_equal(classes & ~listed, expected)
     assert np.flatnonzero(classes & (kernel.IS_BULLET | kernel.IS_ELLIPSIS)).tolist() == [0x2022, 0x2026]
     assert (classes & kernel.IS_SPACE != 0).sum() == 29

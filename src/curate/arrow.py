@@ -26,7 +26,7 @@ def one(column: Column) -> pa.Array:
 
 
 def utf8(column: Column) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets int64[n + 1] and bytes uint8[...] of a text or binary column, bytes not copied.
+    """Offsets int64[n + 1] and bytes uint8[...] of a text or binary column, bytes not copied, both read-only.
 
     Offsets need not start at 0. A null counts as an empty row: the null bitmap is not looked at.
     """
@@ -36,11 +36,14 @@ def utf8(column: Column) -> tuple[np.ndarray, np.ndarray]:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     array = array.cast(_large(array.type))
-    if len(array) == 0:
-        return np.zeros(1, np.int64), np.empty(0, np.uint8)
-    _, offsets, data = array.buffers()
-    view = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    return view, np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    _, offsets, data = array.buffers() if len(array) else (None, None, None)
+    view = np.zeros(1, np.int64) if offsets is None else np.frombuffer(offsets, np.int64)
+    view = view[array.offset : array.offset + len(array) + 1] if len(array) else view
+    text = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    # To Numba writable arrays are of another type, for which all would be compiled once more.
+    view.setflags(write=False)
+    text.setflags(write=False)
+    return view, text
 
 
 def fixed(column: Column) -> np.ndarray:

@@ -3,11 +3,11 @@
 A kernel takes NumPy arrays of fixed types and an array to fill; it holds no Python object, runs on one thread
 and lets go of the interpreter lock. Its slow twin, in plain Python, is in `tests/oracles.py`.
 
-Importing this package does two things. It points Numba's cache, unless NUMBA_CACHE_DIR is set, to a
-folder named by the bytes of these files. Numba looks only at the file of the compiled function, so an edit in
-a kernel that is called from another file would otherwise run as it was before. Numba reads the variable once,
-when it is imported: import this package first. And it has Numba leave out the colours of error messages: where
+Importing this package does two things. It points Numba's cache, unless NUMBA_CACHE_DIR is set, to a folder named by
+the bytes of these files. Numba looks only at the file of the compiled function, so an edit in a kernel that is called
+from another file would otherwise run as it was before. And it has Numba leave out the colours of error messages: where
 colorama is installed, each of the thousands of guesses that its type inference drops on the way would be coloured.
+Numba reads both variables once, when it is imported: import this package first.
 """
 
 import hashlib

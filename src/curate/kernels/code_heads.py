@@ -89,7 +89,7 @@ def _limits(text: Bytes) -> tuple[Int64, Int64, Int64]:
     return declaration, head, lines
 
 
-@kernel
+@inner
 def matches(text: Bytes, at: Int64, phrase: Bytes, size: Int64, folded: Int64) -> bool:
     """True if `phrase` lies at `at`; with `folded`, its lower-case letters stand for both cases."""
     if at + size > len(text):

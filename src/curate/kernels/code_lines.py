@@ -233,7 +233,9 @@ def _repeated(hashes: UInt64s) -> Int64:
     capacity = 4
     while capacity < 2 * len(hashes):
         capacity *= 2
-    table, seen = np.zeros(capacity, np.uint64), np.zeros(capacity, np.uint8)
+    table, seen = np.empty(capacity, np.uint64), np.empty(capacity, np.uint8)
+    table[:] = ZERO
+    seen[:] = 0
     repeated: Int64 = 0
     for value in hashes:
         if value == ZERO:

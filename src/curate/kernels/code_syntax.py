@@ -152,7 +152,8 @@ def part(offsets: Int64s, data: Bytes, families: Int64s, code: Bytes, comments: 
     code. out: `code` uint8[bytes or more], `comments` uint8[2 x bytes or more]; out int64[n + 1, 3], where a row
     begins in `code` and in `comments`, and the code points in comments of the row before.
     """
-    sizes = np.zeros(3, np.int64)
+    sizes = np.empty(3, np.int64)
+    sizes[:] = 0
     out[0] = 0
     for row in range(len(offsets) - 1):
         sizes[2] = 0

@@ -12,7 +12,6 @@ The catch: what runs over a block's border (an open word, a line that may yet en
 
 import functools
 import re
-import string
 import unicodedata
 
 import numpy as np
@@ -74,6 +73,13 @@ fe56-fe57 ff01 ff0e ff1f ff61 10a56-10a57 10f55-10f59 10f86-10f89 11047-11048 11
 Sentence_Terminal of Unicode 14, with U+11F43 and U+11F44 of Unicode 15 and five Khmer signs (U+17D4 to U+17D6,
 U+17D9, U+17DA) more. No quotes, no U+2026.
 """
+OTHER_MARKS = """
+0-8 b-1f 21-2f 3a-40 5b-60 7b-9f ab b4 bb 2013-2014 2019 201c-201e 2026 2236 2501 25ba 3001-3002 3008-300d 3010-3011
+ff01 ff05 ff08-ff09 ff0c ff0e ff11 ff1a-ff1b ff1f ff5e
+"""
+"""What else is punctuation to Gopher's rules in datatrove 0.10.1: with the marks above 281 code points, in hexadecimal
+ranges. Control characters are among them, and U+FF11, a digit; bullets and most of Unicode's punctuation are not.
+"""
 
 STOP_WORDS_OF_GOPHER = (b"the", b"be", b"to", b"of", b"and", b"that", b"have", b"with")
 STOP_BYTES = np.array([int.from_bytes(word, "little") for word in STOP_WORDS_OF_GOPHER], np.uint64)
@@ -111,7 +117,7 @@ def code_point_classes() -> Bytes:
     """Flags of every code point, uint8[0x110000], by this Python's Unicode database: the table for `signals`.
 
     Space: what `str.split()` splits on. Letter: `str.isalpha`, categories L*. Punctuation:
-    `string.punctuation` and categories P*. Line break: what `str.splitlines()` splits on. Bullet U+2022 and
+    `TERMINAL_MARKS` and `OTHER_MARKS`. Line break: what `str.splitlines()` splits on. Bullet U+2022 and
     ellipsis U+2026 have flags of their own. Terminal: `TERMINAL_MARKS`. Digit: what `\\d` matches, category Nd.
     """
     text = np.arange(LAST_CODE + 1, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
@@ -119,16 +125,15 @@ def code_point_classes() -> Bytes:
     major = categories[::2]
     classes = np.zeros(LAST_CODE + 1, np.uint8)
     classes[major == ord("L")] |= IS_LETTER
-    classes[major == ord("P")] |= IS_PUNCTUATION
-    classes[list(string.punctuation.encode())] |= IS_PUNCTUATION
     classes[[found.start() for found in re.finditer(r"\s", text)]] |= IS_SPACE
     classes[[ord(character) for character in LINE_BREAKS]] |= IS_BREAK
     classes[0x2022] |= IS_BULLET
     classes[0x2026] |= IS_ELLIPSIS
     classes[(major == ord("N")) & (categories[1::2] == ord("d"))] |= IS_DIGIT
-    for marks in TERMINAL_MARKS.split():
-        first, _, last = marks.partition("-")
-        classes[int(first, 16) : int(last or first, 16) + 1] |= IS_TERMINAL
+    for flags, ranges in ((IS_TERMINAL | IS_PUNCTUATION, TERMINAL_MARKS), (IS_PUNCTUATION, OTHER_MARKS)):
+        for marks in ranges.split():
+            first, _, last = marks.partition("-")
+            classes[int(first, 16) : int(last or first, 16) + 1] |= flags
     classes.setflags(write=False)
     return classes
 
@@ -179,7 +184,8 @@ def _classify(block: Bytes, masks: UInt64s, carry: UInt64s) -> None:
     """Masks of the block's ASCII and of what the last block hands on; other bytes are words without a
     property."""
     space = within(block, 32, 1, 0) | within(block, 9, 5, 0) | within(block, 28, 4, 0)
-    marks = within(block, 33, 15, 0) | within(block, 58, 7, 0) | within(block, 91, 6, 0) | within(block, 123, 4, 0)
+    marks = within(block, 33, 15, 0) | within(block, 58, 7, 0) | within(block, 91, 6, 0) | within(block, 123, 5, 0)
+    marks |= within(block, 0, 9, 0) | within(block, 14, 14, 0)
     masks[HIGH] = within(block, 128, 128, 0)
     masks[FOLLOWING] = within(block, 128, 64, 0)
     masks[SPACE] = space | carry[SPACES]
