@@ -18,7 +18,7 @@ import pytest
 from limits import limit_texts
 
 from curate.filtering import filter_files
-from curate.kernels.text import IS_PUNCTUATION, code_point_classes
+from curate.kernels.text import IS_PUNCTUATION, IS_TERMINAL, code_point_classes
 from curate.stages.clean import Clean
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 HERE = Path(__file__).parent
 SCRIPT = HERE / "datatrove_filters.py"
 OURS = frozenset(map(chr, np.flatnonzero(code_point_classes() & IS_PUNCTUATION)))
+TERMINAL = frozenset(map(chr, np.flatnonzero(code_point_classes() & IS_TERMINAL)))
 
 REASONS = {
     "gopher_quality": {
@@ -111,6 +112,7 @@ def judged_here(rules: str, texts: list[str], folder: Path) -> list[str]:
 def differences(rules: str, ours: list[str], theirs: pa.Table, texts: list[str]) -> Iterator[Difference]:
     """Where rule and reason are not the same thing."""
     assert frozenset(theirs.schema.metadata[b"punctuation"].decode()) == OURS
+    assert frozenset(theirs.schema.metadata[b"terminal"].decode()) == TERMINAL
     for mine, reason, text in zip(ours, theirs[rules].to_pylist(), texts, strict=True):
         if (reason or "") in REASONS[rules].get(mine, {""}):
             continue
