@@ -17,7 +17,11 @@ from curate.errors import RecipeError
 from curate.kernels import boundaries, quality, text
 
 CODES = sorted(languages.languages())
-PARAMETERS = sorted(set(re.findall(r"\$(\w+)", store.read(store.join(expressions.RULES, "fineweb2.yaml")).decode())))
+SETS = ("fineweb2_glotlid", "fineweb2")
+PARAMETERS = sorted(
+    {name for one in SETS for name in re.findall(rb"\$(\w+)", store.read(store.join(expressions.RULES, f"{one}.yaml")))}
+)
+PARAMETERS = [name.decode() for name in PARAMETERS]
 
 
 # ---------------------------------------------------------------- the files
@@ -178,7 +182,8 @@ def failures(row):
     whole = ("symbol_free_words", "stop_words")
     kinds = {name: pa.int32() if name in whole else pa.float32() for name in row} | {"language": pa.string()}
     table = pa.table({name: pa.array([value], kinds[name]) for name, value in row.items()})
-    judged = {name: expressions.evaluate(keep, table) for name, keep in expressions.bundle("fineweb2").items()}
+    rules = expressions.bundle("fineweb2_glotlid") | expressions.bundle("fineweb2")
+    judged = {name: expressions.evaluate(keep, table) for name, keep in rules.items()}
     return [name + ":unknown" * int(lost[0]) for name, (true, lost) in judged.items() if not true[0]]
 
 
@@ -264,7 +269,7 @@ REFUSED = [
     ("- a", "no mapping `rules`"),
     ("", "no mapping `rules`"),
     ({"rules": {}}, "no mapping `rules`"),
-    ({"rules": {"a": "words > 5"}}, "'a' has no `keep:`"),
+    ({"rules": {"a": 5}}, "'a' has no `keep:`"),
     ({"rules": {"a": {"source": "x"}}}, "'a' has no `keep:`"),
     ({"rules": {"a": {"keep": 5}}}, "'a' has no `keep:`"),
     ({"rules": {"a": {"keep": "words >"}}}, "'a': cannot read the expression"),

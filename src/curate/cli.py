@@ -76,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
         "--where", metavar="EXPR", help="keep rows where this holds, such as 'words >= 50 and not duplicate'"
     )
     one.add_argument("--dropped", metavar="PATH", help="dropped rows with their rule (default NAME.dropped.SUFFIX)")
+    one.add_argument(
+        "--code-language",
+        default="language",
+        metavar="FIELD",
+        help="the field that names the programming language, for rules of code (default language)",
+    )
     one.add_argument("--text", default="text", metavar="FIELD", help="the field that holds the text")
     one.add_argument("-j", "--jobs", type=_workers, default=1, metavar="N", help="worker processes (default 1)")
 
@@ -140,10 +146,14 @@ def _run(options: argparse.Namespace) -> int:
     from curate.run import run
 
     loaded = recipe.load(options.recipe)
+    _tell_first_use()
     with report.Report() as shown, pool(options.jobs) as workers:
         result = run(loaded, options.out, map=workers, limit=options.limit, report=shown)
     made = outputs(options.out)
     _renamed(renamed(result.carried))
+    for stage in made["stages"]:
+        if stage["kind"] == "select" and stage.get("rows_in") and not stage["rows"]:
+            _tell_empty(stage["name"], stage["rows_in"], stage["dropped"])
     _print(made, options, report.table)
     return _ended(made["stages"][0], made["stages"][0].get("rejects_folder"))
 
@@ -163,6 +173,7 @@ def _filter(options: argparse.Namespace) -> int:
     rows_out = "-" in (options.target, options.dropped)
     if options.json and rows_out:
         raise RecipeError("--json and rows both want standard output: let OUT and --dropped be files")
+    _tell_first_use()
     with report.Report() as shown, pool(options.jobs) as workers:
         done = filter_files(
             options.source,
@@ -172,10 +183,16 @@ def _filter(options: argparse.Namespace) -> int:
             where=options.where,
             dropped=options.dropped,
             text=options.text,
+            code_language=options.code_language,
             map=workers,
             report=shown,
         )
     _renamed(done["carried_as"], "; that is their name in --where, the output has the input's names")
+    if done["rows"] > done["rejected"] and not done["kept"]:
+        _tell_empty("filter", done["rows"] - done["rejected"], done["dropped"])
+    for name in {"c4", "refinedweb_lines"} & {*options.rules}:
+        said = "judges pages by the lines that it would leave; texts stay as they are: the stage `clean` rewrites them"
+        print(f"note: {name} {said}", file=sys.stderr)
     if options.json:
         print(_json(done))
     else:
@@ -316,6 +333,19 @@ def _renamed(names: dict[str, str], more: str = "") -> None:
         own, ours = ", ".join(f"'{name}'" for name in names), ", ".join(names.values())
         word = "a column" if len(names) == 1 else "columns"
         print(f"carried as {ours}: the input has {word} {own} and so have we{more}", file=sys.stderr)
+
+
+def _tell_first_use() -> None:
+    """A line for a first use on this machine, which seems to stand still while kernels are compiled."""
+    from curate import kernels
+
+    if kernels.is_cold():
+        print("first use here: the kernels are compiled once, which takes half a minute or so", file=sys.stderr)
+
+
+def _tell_empty(name: str, rows: int, dropped: dict[str, int]) -> None:
+    rule, count = max(dropped.items(), key=lambda item: item[1])
+    print(f"note: {name} kept none of {rows:,} documents; {count:,} went by {rule}", file=sys.stderr)
 
 
 def _ended(done: dict[str, Any], place: str | None) -> int:

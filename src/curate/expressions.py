@@ -121,7 +121,7 @@ def is_file(name: str) -> bool:
 
 def title(name: str) -> str:
     """What the rules of a set are named by: `title.rule`. Of a file, its name without the folder and the ending."""
-    short = re.sub(r"\.ya?ml$", "", store.basename(name))
+    short = re.sub(r"\.ya?ml$", "", store.basename(name)).replace("-", "_")
     if not short.replace("_", "").isalnum():
         raise RecipeError(f"a file of rules is named by letters, digits and _, found {name}")
     return short
@@ -146,7 +146,7 @@ def _rules(location: str, content: bytes) -> dict[str, str]:
         raw: Any = yaml.safe_load(content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{location} is no YAML: {error}") from error
-    form = "`rules:` with NAME: {keep: CONDITION, source: TEXT}, `source:` and `by: language`"
+    form = "`rules:` with NAME: CONDITION or NAME: {keep: CONDITION, source: TEXT}, `source:` and `by: language`"
     if not isinstance(raw, dict) or not isinstance(raw.get("rules"), dict) or not raw["rules"]:
         raise RecipeError(f"{location}: a file of rules has {form}; found no mapping `rules`")
     _only(raw, ("source", "by", "rules"), location)
@@ -157,6 +157,7 @@ def _rules(location: str, content: bytes) -> dict[str, str]:
         where = f"{location}: rule {rule!r}"
         if not isinstance(rule, str) or not rule.replace("_", "").isalnum():
             raise RecipeError(f"{where}: a rule's name has letters, digits and _")
+        entry = {"keep": entry} if isinstance(entry, str) else entry
         if not isinstance(entry, dict) or not isinstance(entry.get("keep"), str):
             raise RecipeError(f"{where} has no `keep:` with the condition that keeps a row, found {entry!r}")
         _only(entry, ("keep", "source"), where)

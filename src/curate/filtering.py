@@ -51,17 +51,19 @@ def filter_files(
     where: str | None = None,
     dropped: str | None = None,
     text: str = "text",
+    code_language: str = "language",
     map: Map = serial,
     report: Callable[[Event], None] = lambda event: None,
 ) -> dict[str, Any]:
     """Filter `source` (file, folder, glob, or `-`) into `target` (or `-`); the format is the suffix's.
 
     `stages`: those of `STAGES`. With `exact`, later copies go unless `where` says what to do with `duplicate`. Stages
-    that the rules need are added. Returns rows in, kept, dropped by rule, rejected, and the files written.
+    that the rules need are added. `code_language` names the field with the programming language, for `code`. Returns
+    rows in, kept, dropped by rule, rejected, and the files written.
     """
     if not source:
         raise RecipeError("IN is empty: give a file, a folder, a glob, or - for standard input")
-    nodes = _nodes(stages, rules, where)
+    nodes = _nodes(stages, rules, where, code_language)
     outputs = _outputs(target, dropped)
     if source != "-":
         _refuse_overwriting(source, outputs)
@@ -134,7 +136,7 @@ def _refuse_overwriting(source: str, outputs: Outputs) -> None:
             raise RecipeError(f"{name} would be read and written at once: {source} matches it; choose another output")
 
 
-def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None) -> tuple[Node, ...]:
+def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None, code_language: str) -> tuple[Node, ...]:
     known = {kind: kinds()[kind] for kind in STAGES}
     for kind in stages:
         if kind not in known:
@@ -154,7 +156,10 @@ def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None) -
     select = build(Mark, {"keep": keep, "rules": list(rules)}, where="filter")
     # The fewest families that the rules need: the others would cost as much and say nothing.
     families = families_of(select.reads) or ("quality",)
-    parameters: dict[str, dict[str, Any]] = {"heuristics": {"signals": list(families)}}
+    parameters: dict[str, dict[str, Any]] = {
+        "heuristics": {"signals": list(families)},
+        "code": {"language": code_language},
+    }
     given = {"heuristics": columns(families), "code": Code().adds, "exact": Exact().adds}
     needed = {kind for kind, names in given.items() if set(select.reads) & set(names)}
     wanted = [kind for kind in STAGES if kind in needed or kind in stages]

@@ -1,4 +1,4 @@
-"""Documents that a rule dropped beside documents for which it held, nearest to the border first.
+"""Documents that a rule dropped beside documents that were kept, nearest to the border first.
 
 A border is where a rule's column parts the two: the range of its values where the rule held, or where it did not.
 Numbers are gone over twice, one shard at a time; text is read of the shards of the few documents that are shown.
@@ -14,11 +14,9 @@ import pyarrow.compute as pc
 
 from curate import expressions
 from curate.arrow import fixed
-from curate.errors import RecipeError, nearest
-from curate.selection import Selection, is_number, numbers, selection
+from curate.selection import Selection, is_number, numbers, ruled
 
 _SHOWN = 240
-_SIDES = ("dropped", "held")
 
 
 @dataclass(frozen=True)
@@ -49,31 +47,30 @@ class Found(NamedTuple):
 
 
 def look(out: str, *, rule: str, n: int = 5, stage: str | None = None) -> dict[str, Any]:
-    """The `n` documents nearest to the border on either side of a rule of the step `stage` (the first `select`).
+    """The `n` documents nearest to the border on either side of a rule of the step `stage` (the one that has the rule).
 
-    `rule` is a name as the column `rule` has it: `long_enough`, `gopher_quality.stop_words`, or one of these with
-    `:unknown`. `dropped` are documents that it dropped, `held` those for which it held (another rule may have dropped
-    them: `dropped_by`). `by` is the column whose values part them: the first of the rule's numbers that does; without
-    one, documents come in the order of their ids. RecipeError for a rule that the step does not have.
+    `rule` is a name as the column `rule` has it: `long_enough`, `gopher_quality.stop_words` (or `stop_words`, if that
+    is no other's), or one of these with `:unknown`. `dropped` are documents that it dropped, `held` those for which it
+    held and that the step kept; where it kept none, those that another rule dropped (`dropped_by`). `documents` counts
+    the rows on each side, and those `kept`. `by` is the column whose values part them: the first of the rule's numbers
+    that does; without one, documents come in the order of their ids. RecipeError for a rule that no step has.
     """
-    step = selection(out, stage)
-    bare, _, unknown = rule.partition(":")
-    if bare not in step.conditions or unknown not in ("", "unknown") or rule.endswith(":"):
-        every = [*step.conditions, *(f"{name}:unknown" for name in step.conditions)]
-        hint = nearest(rule, every) or f"; its rules are {', '.join(step.conditions)}"
-        raise RecipeError(f"'{step.name}' has no rule called '{rule}'{hint}")
+    bare, unknown = (rule.removesuffix(":unknown"), ":unknown") if rule.endswith(":unknown") else (rule, "")
+    step, (bare,) = ruled(out, (bare,), stage)
+    rule = bare + unknown
     expression = step.conditions[bare]
     names = expressions.columns(expression)
-    border, counts = (None, _counts(step, rule, expression)) if unknown else _border(step, rule, expression)
-    places = _nearest(step, rule, expression, border, n)
+    border = None if unknown else _border(step, rule, expression)
+    counts, (dropped, kept, others) = _nearest(step, rule, expression, border, n)
     return {
         "run": out,
         "stage": step.name,
         "rule": rule,
         "expression": expression,
         "by": border.column if border else None,
-        "documents": dict(zip(_SIDES, counts, strict=True)),
-        **{side: _told(step, found, names) for side, found in zip(_SIDES, places, strict=True)},
+        "documents": {"dropped": counts[0], "held": counts[1] + counts[2], "kept": counts[1]},
+        "dropped": _told(step, dropped, names),
+        "held": _told(step, kept or others, names),
     }
 
 
@@ -84,15 +81,8 @@ def _sides(step: Selection, rule: str, expression: str, more: tuple[str, ...]) -
         yield table, (dropped, expressions.evaluate(expression, table)[0])
 
 
-def _counts(step: Selection, rule: str, expression: str) -> tuple[int, int]:
-    counts = np.zeros(2, np.int64)
-    for _, sides in _sides(step, rule, expression, ()):
-        counts += [int(np.count_nonzero(side)) for side in sides]
-    return int(counts[0]), int(counts[1])
-
-
-def _border(step: Selection, rule: str, expression: str) -> tuple[Border | None, tuple[int, int]]:
-    """The border of the first column that parts the sides, and how many documents are on each."""
+def _border(step: Selection, rule: str, expression: str) -> Border | None:
+    """The border of the first column that parts the sides."""
     named = [name for name in expressions.columns(expression) if is_number(step.columns.get(name, ""))]
     ends = np.tile([np.inf, -np.inf], (len(named), 2, 1))  # per column and side: smallest and largest value
     counts = np.zeros(2, np.int64)
@@ -112,13 +102,12 @@ def _border(step: Selection, rule: str, expression: str) -> tuple[Border | None,
                 low, high = ends[index, 1 - side]
                 within[index, side] += np.count_nonzero(mask & (values >= low) & (values <= high))
                 beyond[index, side] += np.count_nonzero(mask & ((values < low) | (values > high)))
-    both = (int(counts[0]), int(counts[1]))
     for index, name in enumerate(named):
         for side in (0, 1):  # dropped rows beyond the range of those that held, or the other way round
             parted = not within[index, side] or len(named) == 1
-            if beyond[index, side] and parted and all(both):
-                return Border(name, 1 - side, *_ends(ends[index, side], ends[index, 1 - side])), both
-    return None, both
+            if beyond[index, side] and parted and counts.all():
+                return Border(name, 1 - side, *_ends(ends[index, side], ends[index, 1 - side]))
+    return None
 
 
 def _ends(outer: np.ndarray, inner: np.ndarray) -> tuple[float, float]:
@@ -130,19 +119,23 @@ def _ends(outer: np.ndarray, inner: np.ndarray) -> tuple[float, float]:
 
 def _nearest(
     step: Selection, rule: str, expression: str, border: Border | None, n: int
-) -> tuple[list[Found], list[Found]]:
-    best: tuple[list[Found], list[Found]] = ([], [])
-    for shard, (table, sides) in enumerate(_sides(step, rule, expression, ("id",))):
+) -> tuple[list[int], list[list[Found]]]:
+    """How many rows the rule dropped, held for and the step kept, held for and another rule dropped; the nearest."""
+    counts = [0, 0, 0]
+    best: list[list[Found]] = [[], [], []]
+    for shard, (table, (dropped, held)) in enumerate(_sides(step, rule, expression, ("id",))):
         key = np.ascontiguousarray(fixed(table["id"])[:, :8]).view(">u8").astype(np.uint64).reshape(-1)
-        for side, mask in enumerate(sides):
+        kept = table["rule"].is_null().to_numpy()
+        for group, mask in enumerate((dropped, held & kept, held & ~kept)):
             rows = np.flatnonzero(mask)
+            counts[group] += len(rows)
             far = np.full(len(rows), np.inf)
             if border:
-                far = border.distance(numbers(table[border.column])[rows], side)
+                far = border.distance(numbers(table[border.column])[rows], min(group, 1))
             order = np.lexsort((key[rows], far))[:n]
             found = [Found(float(far[i]), int(key[rows[i]]), shard, int(rows[i])) for i in order]
-            best[side][:] = sorted([*best[side], *found])[:n]
-    return best
+            best[group] = sorted([*best[group], *found])[:n]
+    return counts, best
 
 
 def _told(step: Selection, found: list[Found], names: tuple[str, ...]) -> list[dict[str, Any]]:

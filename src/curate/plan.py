@@ -18,7 +18,10 @@ from curate.execute import Failed, attempt
 from curate.manifest import Manifest, canonical, fingerprint, parse_sealed, sealed, unsealed
 from curate.recipe import Node, Recipe
 from curate.stage import Map
+from curate.stages.code import Code
+from curate.stages.exact import Exact
 from curate.stages.ingest import Ingest
+from curate.stages.language import Language
 from curate.view import DOCUMENT_COLUMNS
 
 SURVEY = "raw.json"
@@ -167,9 +170,7 @@ def _step(
         if name not in have:
             hint = nearest(name, list(have)) or f"; there are {', '.join(sorted(have))}"
             later = [n.stage.kind for n in _adders(name, steps)]
-            families = signals.families_of([name])
-            tail = f"; '{later[0]}' adds it, but not to these rows" if later else hint
-            tail = f"; `heuristics: {{signals: [{families[0]}]}}` adds it" if families and not later else tail
+            tail = f"; '{later[0]}' adds it, but not to these rows" if later else _adder(name) or hint
             raise RecipeError(f"{_place(node, index)} reads '{name}', which no stage before it adds{tail}")
     named = stage.named(node.prefix)
     rewritten = have["text"]
@@ -191,6 +192,14 @@ def _step(
         raise AssetError(f"{_place(node, index)}: {error}") from error
     key = fingerprint(made_by)
     return Step(node, key, store.join(out, f"{node.name}-{key}"), made_by, documents, columns, gives)
+
+
+def _adder(name: str) -> str:
+    """The stage that adds a column, as a hint."""
+    if families := signals.families_of([name]):
+        return f"; `heuristics: {{signals: [{families[0]}]}}` adds it"
+    kinds = [stage.kind for stage in (Language(), Code(parse=True), Exact()) if name in stage.adds]
+    return f"; the stage `{kinds[0]}` adds it" if kinds else ""
 
 
 def _kept(

@@ -5,7 +5,8 @@ step saw, read the columns that are named and sizes, and no text. What later ste
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,27 +15,58 @@ import pyarrow as pa
 from curate import expressions
 from curate.arrow import one
 from curate.errors import RecipeError
-from curate.selection import Selection, is_number, selection
+from curate.selection import Selection, holding, is_number, ruled
 from curate.stage import Verdict
 from curate.stages.select import Select
 
+OFF = "off"
 _HELD = 4_000_000  # distinct values held before those of several shards are added up
 
 
-def whatif(
-    out: str, *, where: str | None = None, rules: Sequence[str] = (), stage: str | None = None
-) -> dict[str, Any]:
-    """Documents, bytes and, where rows have them, tokens by source: `all` that the step `stage` (the first `select`)
-    saw, what it keeps `now`, what the expression `where` and the rule sets `rules` together would have `kept`, and
-    what would be `gained` and `lost` by them; and documents `dropped` by the first rule that fails.
+@dataclass(frozen=True)
+class Tried(Select):
+    """A `select` of rules given by their full names."""
 
-    RecipeError for columns that the rows do not have, and where no such step has run.
+    named_rules: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, expression in self.named_rules.items():
+            try:
+                expressions.parse(expression)
+            except RecipeError as error:
+                raise RecipeError(f"'{name}': {error}") from error
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        return self.named_rules
+
+
+def whatif(
+    out: str,
+    *,
+    where: str | None = None,
+    rules: Sequence[str] = (),
+    change: Mapping[str, str] | None = None,
+    stage: str | None = None,
+) -> dict[str, Any]:
+    """Documents, bytes and, where rows have them, tokens by source: `all` that the step `stage` saw, what it keeps
+    `now`, what the expression `where` and the rule sets `rules` together would have `kept` in the place of all rules of
+    the step, and what would be `gained` and `lost` by them; and documents `dropped` by the first rule that fails.
+
+    With `change` the step's own rules stay, but those named have another expression, or `off`; `where` and `rules` come
+    behind them. Without `stage` it is the first step whose rows have all columns named, or the one that has the rules
+    to change. RecipeError for columns that the rows do not have, rules that no step has, and where no step has run.
     """
-    if where is None and not rules:
-        raise RecipeError("nothing to try: give an expression (--where), rule sets (--rules), or both")
-    tried = Select(keep={} if where is None else {"where": where}, rules=tuple(rules))
-    step = selection(out, stage)
-    step.check(tried.reads)
+    if where is None and not rules and not change:
+        raise RecipeError("nothing to try: give an expression (--where), rule sets (--rules), or a change (--change)")
+    given = where is not None or rules
+    tried = Select(keep={} if where is None else {"where": where}, rules=tuple(rules)) if given else Tried()
+    if change:
+        step, changed = _changed(out, change, tried, stage)
+        tried = Tried(named_rules=changed)
+        step = holding(out, tried.reads, step.name)
+    else:
+        step = holding(out, tried.reads, stage)
     measures = _measures(step)
     sums: dict[str, np.ndarray] = {}
     dropped: dict[str, int] = {}
@@ -50,6 +82,7 @@ def whatif(
         "stage": step.name,
         "where": where,
         "rules": list(rules),
+        "change": dict(change or {}),
         "sources": sources,
         "total": _told(total, measures),
         "dropped": dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0]))),
@@ -67,7 +100,8 @@ def sweep(
     stage: str | None = None,
 ) -> dict[str, Any]:
     """What `of >= threshold` would keep (with `below`, `of <= threshold`) for thresholds at `steps` even quantiles of
-    the column and at those given: documents, bytes and tokens, among rows where `where` holds.
+    the column and at those given: documents, bytes and tokens, among rows where `where` holds. The rows are those that
+    the step `stage` saw, or the first whose rows have all columns named.
 
     Rows whose value is null or NaN are counted as `unknown` and kept by no threshold. Memory grows with the distinct
     values of the column, some 40 bytes for each. RecipeError for a column that is missing or holds no numbers.
@@ -76,9 +110,7 @@ def sweep(
         raise RecipeError("no thresholds: give --steps above 0, or --at")
     if bad := [value for value in at if not math.isfinite(value)]:
         raise RecipeError(f"a threshold is a finite number, found {bad[0]}")
-    step = selection(out, stage)
-    wanted = (of, *(expressions.columns(where) if where else ()))
-    step.check(wanted)
+    step = holding(out, (of, *(expressions.columns(where) if where else ())), stage)
     kind = step.columns.get(of, "int64")
     if not is_number(kind):
         raise RecipeError(f"'{of}' is {kind}: thresholds are for numbers")
@@ -102,6 +134,21 @@ def sweep(
         "unknown": unknown,
         "curve": curve,
     }
+
+
+def _changed(
+    out: str, change: Mapping[str, str], more: Select, stage: str | None
+) -> tuple[Selection, dict[str, str]]:
+    """The step whose rules change, and its rules by full name after that, those of `more` behind them."""
+    step, names = ruled(out, tuple(change), stage)
+    if len(set(names)) < len(names):
+        raise RecipeError(f"a rule of '{step.name}' is changed twice: {', '.join(change)}")
+    if twice := [name for name in more.conditions if name in step.conditions]:
+        raise RecipeError(f"'{step.name}' has a rule {twice[0]} already: change that one")
+    wanted = dict(zip(names, change.values(), strict=True))
+    own = {name: wanted.get(name, expression) for name, expression in step.conditions.items()}
+    off = {name for name, expression in wanted.items() if expression.strip() == OFF}
+    return step, {name: expression for name, expression in {**own, **more.conditions}.items() if name not in off}
 
 
 def _measures(step: Selection) -> tuple[str, ...]:

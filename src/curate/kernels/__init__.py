@@ -39,3 +39,11 @@ def _cache_folder() -> str:
 if "NUMBA_CACHE_DIR" not in os.environ:
     os.environ["NUMBA_CACHE_DIR"] = _cache_folder()
 os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
+
+
+def is_cold() -> bool:
+    """True if no kernel was compiled here before."""
+    try:
+        return not os.listdir(os.environ["NUMBA_CACHE_DIR"])
+    except OSError:
+        return True

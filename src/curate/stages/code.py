@@ -12,13 +12,14 @@ import ast
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from curate.arrow import one, utf8
 from curate.draw import keyed_by
+from curate.errors import RecipeError
 from curate.stage import Stage, Verdict
 
 LARGEST_PARSED = 1_000_000  # bytes: a syntax tree takes some hundred times the bytes of its source
@@ -81,6 +82,14 @@ class Code(Stage):
     language: str = "language"
     parse: bool = False
     seed: int = 0
+
+    def bind(self, lineage: dict[str, dict[str, Any]]) -> "Code":
+        if lineage.get(self.language, {}).get("stage", {}).get("kind") == "language":
+            raise RecipeError(
+                f"'{self.language}' is what `language` found, English or German; `code` wants the column that names "
+                "the programming language: give it as `language:`"
+            )
+        return self
 
     @property
     def reads(self) -> tuple[str, ...]:
