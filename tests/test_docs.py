@@ -11,13 +11,18 @@ import pytest
 import yaml
 from corpus import write_corpus, write_recipe
 
-from curate import cli, ledger, recipe, schema
+from curate import cli, expressions, ledger, recipe, schema, signals
 from curate.outputs import outputs
 from curate.run import run
 from curate.stages import STAGES
+from curate.stages.clean import Clean
+from curate.stages.code import Code
+from curate.stages.exact import Exact
+from curate.stages.language import Language
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+COLUMNS = (ROOT / "docs" / "columns.md").read_text()
 RECIPES = sorted((ROOT / "flows" / "recipes").glob("*.yaml"))
 
 
@@ -38,6 +43,25 @@ def test_every_verb_stands_in_the_readme() -> None:
     actions = cli.parser()._subparsers._group_actions  # type: ignore[union-attr]
     verbs = set(actions[0].choices)  # type: ignore[arg-type]
     assert {match.split()[0] for match in re.findall(r"`curate ([a-z-]+)", README)} >= verbs
+
+
+def test_every_column_and_every_rule_set_stands_in_the_list_of_columns() -> None:
+    stages = (Code(parse=True), Language(paragraphs=True), Clean(steps=("c4",)), Exact())
+    added = {name for stage in stages for name in stage.adds}
+    for name in {*signals.columns(signals.FAMILIES), *added, *expressions.bundles()}:  # type: ignore[arg-type]
+        assert re.search(rf"^\| `{name}` \|", COLUMNS, re.MULTILINE), name
+
+
+def test_the_list_of_columns_names_the_rule_sets_that_compare_them() -> None:
+    compared: dict[str, set[str]] = {}
+    for rules in expressions.bundles():
+        for condition in expressions.bundle(rules).values():
+            for name in expressions.columns(condition):
+                compared.setdefault(name, set()).add(rules)
+    rows = re.findall(r"^\| `(\S+)` \| [^|]+ \| [^|]+ \| ([^|]*?) ?\|$", COLUMNS, re.MULTILINE)
+    assert compared.keys() <= {name for name, _ in rows}
+    for name, said in rows:
+        assert set(filter(None, said.split(", "))) == compared.get(name, set()), name
 
 
 def test_the_commands_of_the_readme_are_targets() -> None:

@@ -38,8 +38,8 @@ LAYERS = (
     "plan unit",
     "run",
     "outputs filtering preview schema report demo",
-    "verify why selection",
-    "whatif look",
+    "verify selection",
+    "whatif look why",
     "cli",
     "flows",
 )

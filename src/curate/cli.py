@@ -116,9 +116,23 @@ def _questions(add: Callable[..., argparse.ArgumentParser]) -> None:
     """The verbs that ask a finished run about its rules."""
     whatif = add("whatif", _whatif, "count what other rules would keep, from columns alone")
     whatif.add_argument("run", metavar="RUN")
-    whatif.add_argument("--where", metavar="EXPR", help="keep rows where this holds, such as 'words >= 50'")
-    whatif.add_argument("--rules", type=_names, default=(), metavar="NAMES", help="rule sets, such as gopher_quality")
-    whatif.add_argument("--stage", metavar="NAME", help="the select step to try it at (default the first)")
+    whatif.add_argument(
+        "--where", metavar="EXPR", help="keep rows where this holds, such as 'words >= 50', in place of all its rules"
+    )
+    whatif.add_argument(
+        "--rules", type=_names, default=(), metavar="NAMES", help="rule sets, in place of all rules of the step"
+    )
+    whatif.add_argument(
+        "--change",
+        type=_change,
+        action="append",
+        default=[],
+        metavar="NAME=EXPR",
+        help="keep the step's rules (--where and --rules come on top), but NAME is EXPR, or off; may be given again",
+    )
+    whatif.add_argument(
+        "--stage", metavar="NAME", help="the select step (default the first whose rows have all columns)"
+    )
 
     sweep = add("sweep", _sweep, "count what each threshold on a column would keep")
     sweep.add_argument("run", metavar="RUN")
@@ -127,15 +141,17 @@ def _questions(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--steps", type=_count, default=20, metavar="N", help="thresholds at even quantiles (default 20)"
     )
     sweep.add_argument("--at", type=_numbers, default=(), metavar="LIST", help="more thresholds, such as 0.1,0.2")
-    sweep.add_argument("--below", action="store_true", help="kept is COLUMN <= threshold")
+    sweep.add_argument("--below", action="store_true", help="kept is COLUMN <= threshold, for rules with <=")
     sweep.add_argument("--where", metavar="EXPR", help="only among rows where this holds")
-    sweep.add_argument("--stage", metavar="NAME", help="the select step whose rows are meant (default the first)")
+    sweep.add_argument(
+        "--stage", metavar="NAME", help="the select step (default the first whose rows have all columns)"
+    )
 
     look = add("look", _look, "show documents that a rule dropped beside some that it kept, nearest first")
     look.add_argument("run", metavar="RUN")
     look.add_argument("--rule", required=True, metavar="NAME", help="such as long_enough or gopher_quality.stop_words")
     look.add_argument("-n", type=_positive, default=5, metavar="N", help="documents on each side (default 5)")
-    look.add_argument("--stage", metavar="NAME", help="the select step that has the rule (default the first)")
+    look.add_argument("--stage", metavar="NAME", help="the select step, if several have the rule")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -218,7 +234,10 @@ def _whatif(options: argparse.Namespace) -> int:
     from curate import report
     from curate.whatif import whatif
 
-    told = whatif(options.run, where=options.where, rules=options.rules, stage=options.stage)
+    change = dict(options.change)
+    if len(change) < len(options.change):
+        raise RecipeError("--change names a rule twice")
+    told = whatif(options.run, where=options.where, rules=options.rules, change=change, stage=options.stage)
     _print(told, options, report.alternative)
     return 0
 
@@ -376,6 +395,13 @@ def _positive(text: str) -> int:
 
 def _count(text: str) -> int:
     return 0 if text == "0" else _positive(text)
+
+
+def _change(text: str) -> tuple[str, str]:
+    name, equals, expression = text.partition("=")
+    if not (name.strip() and equals and expression.strip()):
+        raise argparse.ArgumentTypeError(f"NAME=EXPR is wanted, such as long_enough='words >= 80', found {text!r}")
+    return name.strip(), expression.strip()
 
 
 def _numbers(text: str) -> tuple[float, ...]:

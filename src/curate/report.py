@@ -1,6 +1,9 @@
 """What a person sees: a live line per stage on a terminal, plain lines elsewhere, a table at the end."""
 
+import math
+import re
 import sys
+import textwrap
 import time
 from typing import Any
 
@@ -9,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from curate.run import Event
+
+_CASES = re.compile(r"CASE language (?:WHEN '[^']*' THEN \S+ )+END")
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 class Report:
@@ -136,36 +142,87 @@ def _sources(console: Console, outputs: dict[str, Any]) -> None:
 def story(told: dict[str, Any]) -> None:
     """A document's story on standard output."""
     console = Console(highlight=False, soft_wrap=True, markup=False)
+    width = console.width if sys.stdout.isatty() else 120
     for reject in told["rejected"]:
         console.print(f"{reject['origin']}\n  set aside at ingest: {reject['reason']}\n  {reject['raw']!r}")
     for copy in told["copies"]:
         console.print(f"{copy['origin']}  id {copy['id']}  source {copy['source']}  {copy['bytes']:,} bytes")
         console.print(f"  {copy['text']!r}")
         for stage in copy["stages"]:
-            console.print(f"  {stage['stage']:<14} {_told(stage)}")
+            head = f"  {stage['stage']:<14} "
+            if "columns" in stage:
+                said = ", ".join(f"{name}={_value(value)}" for name, value in stage["columns"].items())
+                console.print("\n".join(_wrapped(head, said, width)))
+            else:
+                console.print(head + _told(stage))
+            for line in _removed(stage["removed"]) if "removed" in stage else ():
+                console.print(" " * len(head) + line)
         console.print(f"  => {copy['outcome']}")
+
+
+def _wrapped(head: str, words: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        words,
+        width,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [head]
 
 
 def _told(stage: dict[str, Any]) -> str:
     if "rule" in stage:
-        return "kept" if stage["rule"] is None else f"DROPPED: {stage['rule']}"
-    if "windows" in stage:
-        places = [
-            f"{w['prefix']} window {w['window']} at {w['start']} ({w['length']} tokens, epoch {w['epoch']})"
-            for w in stage["windows"]
-        ]
-        return "; ".join(places[:8]) + (f"; {len(places) - 8} more" if len(places) > 8 else "") or "in no window"
-    return ", ".join(f"{name}={_value(value)}" for name, value in stage["columns"].items() if value is not None)
+        return "kept" if stage["rule"] is None else f"DROPPED: {_failed(stage)}"
+    places = [
+        f"{w['prefix']} window {w['window']} at {w['start']} ({w['length']} tokens, epoch {w['epoch']})"
+        for w in stage["windows"]
+    ]
+    return "; ".join(places[:8]) + (f"; {len(places) - 8} more" if len(places) > 8 else "") or "in no window"
+
+
+def _failed(stage: dict[str, Any]) -> str:
+    """A rule, its condition (of one by language, the case of this document) and the values that it was told."""
+    values = stage["values"]
+
+    def case(found: re.Match[str]) -> str:
+        own = re.search(rf"WHEN '{re.escape(str(values.get('language')))}' THEN (\S+)", found[0])
+        return own[1] if own else "null"
+
+    condition = _CASES.sub(case, stage["condition"])
+    numbers = {float(number) for number in _NUMBER.findall(condition)}
+    here = ", ".join(f"{name}={_apart(value, numbers)}" for name, value in values.items())
+    return f"{stage['rule']}: {condition}, here {here}"
+
+
+def _apart(value: Any, numbers: set[float]) -> str:
+    """A value in so many digits that it does not look like a number that it is not."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return _value(value)
+    shown = [f"{value:.{digits}g}" for digits in (4, 7, 17)]
+    return next((one for one in shown if float(one) == value or float(one) not in numbers), shown[-1])
+
+
+def _removed(removed: dict[str, Any]) -> list[str]:
+    count = removed["spans"]
+    if not count:
+        return ["removed: nothing"]
+    reasons = ", ".join(f"{reason} {spans:,}" for reason, spans in removed["reasons"].items())
+    first = f"removed: {count:,} span{'' if count == 1 else 's'}, {removed['bytes']:,} bytes: {reasons}"
+    return [first, *(f"  {one['reason']}: {one['text']!r}" for one in removed["excerpts"])]
 
 
 def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "null"
+    return f"{value:.4g}" if isinstance(value, float) else repr(value) if "\n" in str(value) else str(value)
 
 
 def alternative(told: dict[str, Any]) -> None:
     """What other rules would keep, by source, on standard output."""
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
-    tried = " and ".join([*([told["where"]] if told["where"] else []), *told["rules"]])
+    changed = [f"its rules with {name}={expression}" for name, expression in told["change"].items()]
+    tried = " and ".join([*changed, *([told["where"]] if told["where"] else []), *told["rules"]])
     console.print(f"{told['stage']}: kept by `{tried}`, now, and of all", soft_wrap=True)
     sized = [name for name in ("bytes", "tokens") if name in told["total"]["all"]]
     shown = Table(
@@ -197,8 +254,14 @@ def curve(told: dict[str, Any]) -> None:
         column.justify = "right"
     for point in told["curve"]:
         sizes = [_size(point[name], name) for name in sized]
-        shown.add_row(f"{point['threshold']:,}", f"{point['documents']:,}", f"{point['share']:.3f}", *sizes)
+        shown.add_row(_threshold(point["threshold"]), f"{point['documents']:,}", f"{point['share']:.3f}", *sizes)
     console.print(shown)
+
+
+def _threshold(value: float) -> str:
+    """Four digits; a whole number in full."""
+    whole = isinstance(value, int) or abs(value) >= 1000
+    return f"{value:,.0f}" if whole else f"{value:.4g}"
 
 
 def border(told: dict[str, Any]) -> None:
@@ -206,8 +269,10 @@ def border(told: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     by = f"nearest by {told['by']} first" if told["by"] else "in the order of their ids"
     console.print(f"{told['stage']}: {told['rule']} keeps `{told['expression']}`; {by}")
-    for side, words in (("dropped", "that it dropped"), ("held", "for which it held")):
-        console.print(f"\n{len(told[side])} of {told['documents'][side]:,} documents {words}")
+    counts = told["documents"]
+    held = (counts["kept"], "that were kept") if counts["kept"] else (counts["held"], "for which it held")
+    for side, (count, words) in (("dropped", (counts["dropped"], "that it dropped")), ("held", held)):
+        console.print(f"\n{len(told[side])} of {count:,} documents {words}")
         for row in told[side]:
             values = ", ".join(f"{name}={_value(value)}" for name, value in row["columns"].items())
             other = f"  (dropped by {row['dropped_by']})" if side == "held" and row["dropped_by"] else ""

@@ -38,9 +38,9 @@ class Selection:
         return held
 
     def has(self, names: Iterable[str]) -> bool:
-        """True if the rows have all these columns; those of a run without any document have every one."""
+        """True if the rows have all these columns."""
         held = self.columns
-        return not held or all(name in held for name in names)
+        return all(name in held for name in names)
 
     def check(self, names: Iterable[str]) -> None:
         """RecipeError for texts and lists of tokens, which are not looked at here."""
@@ -92,9 +92,10 @@ def holding(out: str, names: Sequence[str], stage: str | None = None) -> Selecti
     RecipeError for columns that the rows do not have, which names the steps whose rows have them, and for texts.
     """
     every = list(_selects(out, state(out)))
-    for one in every if stage is None else [stage]:
-        step = selection(out, one)
-        if step.has(names):
+    for tried in every if stage is None else [stage]:
+        step = selection(out, tried)
+        # Where no document came at all there are no columns either.
+        if step.has(names) or (not step.columns and tried in (stage, every[0])):
             step.check(names)
             return step
     step = selection(out, stage)
@@ -102,9 +103,10 @@ def holding(out: str, names: Sequence[str], stage: str | None = None) -> Selecti
     lost = [name for name in names if name not in held]
     said = []
     for name in dict.fromkeys(lost):
-        there = [one for one in every if one != step.name and _finished(out, one) and selection(out, one).has((name,))]
+        others = [other for other in every if other != step.name and _finished(out, other)]
+        there = [other for other in others if selection(out, other).has((name,))]
         if there:
-            places = " and ".join(f"'{one}' (`--stage {one}`)" for one in there)
+            places = " and ".join(f"'{other}' (`--stage {other}`)" for other in there)
             said.append(f"; the rows of {places} have '{name}'")
     words = [name for name in held if not _large(name, held[name])]
     hint = "".join(said) or nearest(lost[0], words) or f"; there are {', '.join(sorted(words))}"
@@ -118,13 +120,13 @@ def ruled(out: str, rules: Sequence[str], stage: str | None = None) -> tuple[Sel
     no step has them, where several have, and where a name means several rules of the step.
     """
     every = list(_selects(out, state(out)))
-    steps = [selection(out, one) for one in every if _finished(out, one)]
+    steps = [selection(out, name) for name in every if _finished(out, name)]
     tried = steps if stage is None else [selection(out, stage)]
     fit = [step for step in tried if all(step.called(rule) for rule in rules)]
     fit = [step for step in fit if all(rule in step.conditions for rule in rules)] or fit
     if not fit:
         if stage is None and len(steps) < len(every):
-            selection(out, next(one for one in every if not _finished(out, one)))  # says that it is unfinished
+            selection(out, next(name for name in every if not _finished(out, name)))  # says that it is unfinished
         raise RecipeError(_no_rule(tried, steps, rules))
     words = ", ".join(f"'{rule}'" for rule in rules)
     if len(fit) > 1:
@@ -146,7 +148,8 @@ def seen(out: str, steps: list[dict[str, Any]], at: int, made: Dataset, names: I
     """
     documents = next(step for step in steps if step["name"] == steps[at]["documents"])
     base = _whole(out, documents["folder"], documents["name"])
-    unread, columns = set(names), []
+    unread = set(names)
+    columns: list[Dataset] = []
     for step in reversed(steps[:at]):
         if step["documents"] != documents["name"] or kinds()[step["kind"]].gathers:
             continue
@@ -194,7 +197,7 @@ def _finished(out: str, name: str) -> bool:
 
 def _no_rule(tried: list[Selection], steps: list[Selection], rules: Sequence[str]) -> str:
     """What to say where none of the steps tried has all these rules."""
-    rule = next((one for one in rules if not any(step.called(one) for step in tried)), None)
+    rule = next((name for name in rules if not any(step.called(name) for step in tried)), None)
     if rule is None:
         return f"no one `select` step has all the rules {', '.join(rules)}"
     who = f"'{tried[0].name}' has no rule" if len(tried) == 1 else "no `select` step has a rule"

@@ -136,9 +136,7 @@ def sweep(
     }
 
 
-def _changed(
-    out: str, change: Mapping[str, str], more: Select, stage: str | None
-) -> tuple[Selection, dict[str, str]]:
+def _changed(out: str, change: Mapping[str, str], more: Select, stage: str | None) -> tuple[Selection, dict[str, str]]:
     """The step whose rules change, and its rules by full name after that, those of `more` behind them."""
     step, names = ruled(out, tuple(change), stage)
     if len(set(names)) < len(names):

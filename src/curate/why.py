@@ -7,16 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate import store
+from curate import expressions, store
 from curate.errors import DataError, RecipeError
 from curate.manifest import Manifest, Receipt
 from curate.outputs import state
-from curate.view import DOCUMENT_COLUMNS, read
+from curate.selection import Selection, is_number, numbers, seen, selection
+from curate.view import DOCUMENT_COLUMNS, Dataset, read
 
 Place = tuple[int, int]
 _SHOWN = 300
 _MAP = ("window", "start", "length", "id", "origin", "epoch", "offset")
 _EXAMPLE_BYTES = 200
+_EXCERPTS, _EXCERPT = 3, 80
 
 
 def why(out: str, document: str) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def _story(out: str, steps: list[dict[str, Any]], base: Manifest, place: Place) 
     story: dict[str, Any] = {**row, "text": _shown(text), "stages": []}
     outcomes: list[str] = []
     places: dict[str, Place] = {"ingest": place}
-    for step in steps[1:]:
+    for at, step in enumerate(steps[1:], 1):
         here = places.get(step["documents"])
         folder = store.join(out, step["folder"])
         manifest = Manifest.load(folder)
@@ -109,21 +111,62 @@ def _story(out: str, steps: list[dict[str, Any]], base: Manifest, place: Place) 
             if told["rule"] is None:
                 places[step["name"]] = kept_place(dropped, manifest.units, here)
             else:
+                told |= _failed(selection(out, step["name"]), told["rule"], here)
                 outcomes.append(f"dropped by {told['rule']} in {step['name']}")
         elif step["kind"] == "pack":
             told["windows"] = _windows(folder, manifest, row["id"], origin)
             count = len({(window["prefix"], window["window"]) for window in told["windows"]})
-            outcomes.append(
-                f"in {count} windows of {step['name']}" if count else f"kept, but drawn by no window of {step['name']}"
-            )
+            many = f"{count} window{'' if count == 1 else 's'}" if count else "kept, but drawn by no window"
+            outcomes.append(f"{'in ' if count else ''}{many} of {step['name']}")
         else:
-            told["columns"] = _row(
-                folder, manifest, here, [n for n, kind in manifest.columns.items() if "list" not in kind]
-            )
+            told |= _measured(out, steps, at, Dataset(folder, manifest), here)
         story["stages"].append(told)
     # A recipe may branch: what became of the document is told for every branch that settled it.
     story["outcome"] = "; ".join(outcomes) or "kept"
     return story
+
+
+def _failed(step: Selection, rule: str, place: Place) -> dict[str, Any]:
+    """The condition of the rule that dropped a row, and what it was told: the columns that it names."""
+    condition = step.conditions[rule.removesuffix(":unknown")]
+    names = expressions.columns(condition)
+    row = step.table(place[0], names).slice(place[1], 1)
+    values: dict[str, Any] = {}
+    for name in names:
+        value = row[name][0].as_py()
+        if isinstance(value, float) and is_number(str(row[name].type)):
+            value = float(numbers(row[name])[0])  # as it was compared: float32 by its seven digits
+        values[name] = value.hex() if isinstance(value, bytes) else _shown(value) if isinstance(value, str) else value
+    return {"condition": condition, "values": values}
+
+
+def _measured(out: str, steps: list[dict[str, Any]], at: int, made: Dataset, place: Place) -> dict[str, Any]:
+    """What step number `at` says of a row: `columns`, texts not in full, and `removed` where it rewrote the text."""
+    kinds = made.manifest.columns
+    row = _row(made.folder, made.manifest, place, [name for name, kind in kinds.items() if "list" not in kind])
+    told: dict[str, Any] = {"columns": {name: _shown(v) if isinstance(v, str) else v for name, v in row.items()}}
+    spans = next((name for name, kind in kinds.items() if name.endswith("removed") and "struct" in kind), None)
+    if spans is not None:
+        shard, number = place
+        before = seen(out, steps, at, made, ("text",)).files(shard, ("text",))
+        text = read(before, made.manifest.shards[shard].rows)["text"][number].as_py()
+        told["removed"] = _removed(_row(made.folder, made.manifest, place, [spans])[spans], text)
+    return told
+
+
+def _removed(spans: list[dict[str, Any]], text: str) -> dict[str, Any]:
+    """What a stage took out of a text: how much, for which reasons, and the first pieces."""
+    data = text.encode()
+    reasons: dict[str, int] = {}
+    for span in spans:
+        reasons[span["reason"]] = reasons.get(span["reason"], 0) + 1
+    pieces = [(span["reason"], data[span["start"] : span["end"]]) for span in spans[:_EXCERPTS]]
+    return {
+        "spans": len(spans),
+        "bytes": sum(span["end"] - span["start"] for span in spans),
+        "reasons": dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        "excerpts": [{"reason": reason, "text": _shown(piece, _EXCERPT)} for reason, piece in pieces],
+    }
 
 
 def _windows(folder: str, manifest: Manifest, key: str, origin: str) -> list[dict[str, Any]]:
@@ -189,9 +232,9 @@ def _row(folder: str, manifest: Manifest, place: Place, columns: list[str]) -> d
     return {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
 
 
-def _shown(text: str | bytes) -> str:
+def _shown(text: str | bytes, most: int = _SHOWN) -> str:
     whole = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
-    return whole if len(whole) <= _SHOWN else whole[:_SHOWN] + "…"
+    return whole if len(whole) <= most else whole[:most] + "…"
 
 
 def _hex(text: str) -> bool:

@@ -37,6 +37,9 @@ class Input:
     `id` and `url` may be absent from the data as long as they are left at their defaults, and null means none.
     `source`: a name for all documents, or the field that holds it. `format`: `auto` goes by the file's suffix. A text
     file is one document. Fields that are not named here ride along as columns.
+
+    For all inputs together, given in any of them: `shard_bytes`: text per shard, about. `max_rejects`: share of
+    records that may be set aside before the run stops. `limit`: take this many records only, drawn over all files.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}

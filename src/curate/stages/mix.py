@@ -33,7 +33,8 @@ class Mix(Stage):
     natural, larger flattens. `tokens`: the budget, like `20B`; without it the largest that repeats no source.
     `max_epochs`: most repeats of any source; 4 is about where repeated data stops being as good as new (Muennighoff
     et al. 2023). `validation`: share of documents held out, drawn by the hash of `cluster`, a column that is equal for
-    documents that must not be parted; where it is null a document stands alone.
+    documents that must not be parted; where it is null a document stands alone. `seed`: another draw of what is held
+    out and of which documents fill a source's remainder.
     """
 
     kind: ClassVar[str] = "mix"

@@ -27,9 +27,12 @@ from curate.stage import Evidence, Gathered, Map, Stage, Verdict
 
 @dataclass(frozen=True)
 class Pack(Stage):
-    """Windows of `window` ids in shards of about `shard_tokens`, as Megatron pairs and parquet, with `tokens.json`.
+    """Windows of `window` ids in shards, with a `tokens.json` that tells what they are.
 
-    `tail`: what remains of a stream after its last full window is left out and counted (`drop`) or padded (`pad`).
+    `shard_tokens`: ids per shard, about, in whole windows. `formats`: what each shard is written as, Megatron's pairs
+    of .bin and .idx and parquet; both by default. `tail`: what remains of a stream after its last full window is left
+    out and counted (`drop`) or padded (`pad`). `seed`: another order of documents. `facts`: what `tokenize` said of its
+    tokenizer; no parameter, filled in when the run is planned.
     """
 
     kind: ClassVar[str] = "pack"
