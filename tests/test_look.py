@@ -109,7 +109,8 @@ def test_rows_beyond_the_border_come_first_where_a_word_drops_others(done):
 
 def test_marks_sets_of_rules_and_unknown_values(done):
     copies = look(done, rule="first_copy")
-    assert copies["documents"] == {"dropped": 1, "held": 400}
+    assert copies["documents"]["dropped"] == 1
+    assert copies["documents"]["held"] == 400
     assert copies["by"] is None
     unknown = look(done, rule="starred:unknown", n=100)
     assert values(unknown, "dropped", "stars") == [None] * unknown["documents"]["dropped"]
@@ -117,7 +118,7 @@ def test_marks_sets_of_rules_and_unknown_values(done):
     bundle = look(done, rule="gopher_quality.word_count")
     assert bundle["by"] is None or bundle["by"] == "symbol_free_words"
     none = look(done, rule="everything", stage="fifth")
-    assert none["documents"] == {"dropped": 0, "held": 401}
+    assert none["documents"] == {"dropped": 0, "held": 401, "kept": none["documents"]["kept"]}
     assert none["dropped"] == []
     assert len(none["held"]) == 5
 
@@ -125,17 +126,66 @@ def test_marks_sets_of_rules_and_unknown_values(done):
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ("betwen", "'first' has no rule called 'betwen'; did you mean 'between'?"),
-        ("gopher_quality", "no rule called 'gopher_quality'"),
-        ("between:unknwn", "no rule called 'between:unknwn'; did you mean 'between:unknown'?"),
-        ("between:", "no rule called 'between:'"),
-        ("mixed", "no rule called 'mixed'"),
+        ("betwen", "no `select` step has a rule called 'betwen'; did you mean 'between'?"),
+        ("gopher_quality", "a rule called 'gopher_quality'"),
+        ("between:unknwn", "a rule called 'between:unknwn'; did you mean 'between:unknown'?"),
+        ("between:", "a rule called 'between:'"),
+        ("", "rules of 'third' are mixed; "),
     ],
 )
 def test_a_rule_that_is_not_there(done, rule, said):
     with pytest.raises(RecipeError) as error:
         look(done, rule=rule)
     assert said in str(error.value)
+
+
+def test_the_step_that_has_the_rule_is_meant(done):
+    assert look(done, rule="mixed") == look(done, rule="mixed", stage="third")
+    short = look(done, rule="word_count")
+    assert (short["stage"], short["rule"]) == ("first", "gopher_quality.word_count")
+    assert short == look(done, rule="gopher_quality.word_count")
+    assert look(done, rule="stop_words:unknown")["rule"] == "gopher_quality.stop_words:unknown"
+    with pytest.raises(RecipeError, match=r"'second' has no rule called 'mixed'; 'third' has it \(`--stage third`\)"):
+        look(done, rule="mixed", stage="second")
+
+
+def test_a_name_that_several_rules_have(done, tmp_path):
+    (tmp_path / "other.yaml").write_text("rules: {word_count: {keep: words > 12}, alone: {keep: words > 13}}\n")
+    (tmp_path / "raw.jsonl").write_text('{"text": "one text"}\n')
+    (tmp_path / "recipe.yaml").write_text(
+        "ingest: {files: raw.jsonl, source: a}\n"
+        "stages:\n"
+        "  - heuristics:\n"
+        "  - select: {name: one, keep: {same: words > 0}, rules: [gopher_quality, ./other.yaml]}\n"
+        "  - select: {name: two, from: heuristics, keep: {same: words > 1, alone: words > 2}}\n"
+    )
+    out = str(tmp_path / "run")
+    run(recipe.load(str(tmp_path / "recipe.yaml")), out)
+    with pytest.raises(RecipeError, match=r"'one' and 'two' each have a rule called 'same': .*`--stage one`"):
+        look(out, rule="same")
+    assert look(out, rule="same", stage="two")["expression"] == "words > 1"
+    with pytest.raises(RecipeError, match=r"may mean gopher_quality\.word_count or other\.word_count of 'one'"):
+        look(out, rule="word_count")
+    assert look(out, rule="alone")["stage"] == "two", "a name in full goes before one without its set"
+
+
+def test_what_was_kept_is_shown_and_only_without_it_what_others_dropped(done, capsys):
+    told = look(done, rule="between", n=1000)
+    assert {row["dropped_by"] for row in told["held"]} == {None} or not told["documents"]["kept"]
+    assert told["documents"]["kept"] < told["documents"]["held"]
+    every = look(done, rule="everything", n=1000)
+    assert {row["dropped_by"] for row in every["held"]} == {None}
+    assert len(every["held"]) == every["documents"]["kept"]
+    none = look(done, rule="starred")
+    assert none["documents"]["kept"] == 0, "gopher_quality drops all of these"
+    assert {row["dropped_by"] is None for row in none["held"]} == {False}
+    assert len(none["held"]) == 5
+    assert cli.main(["look", done, "--rule", "everything"]) == 0
+    assert "documents that were kept" in capsys.readouterr().out
+    assert cli.main(["look", done, "--rule", "starred"]) == 0
+    shown = capsys.readouterr().out
+    assert "documents for which it held" in shown
+    assert "(dropped by " in shown
 
 
 def test_the_command_line(done, capsys):
@@ -146,4 +196,4 @@ def test_the_command_line(done, capsys):
     assert "5 of " in shown
     assert "words=19" in shown
     assert cli.main(["look", done, "--rule", "no"]) == 2
-    assert "no rule called 'no'" in capsys.readouterr().err
+    assert "has a rule called 'no'" in capsys.readouterr().err

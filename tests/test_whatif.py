@@ -111,6 +111,43 @@ def test_the_rules_of_the_run_keep_what_it_kept(done):
     assert told["now"] == {"documents": made["rows"], "bytes": sum(made["bytes"].values())}
 
 
+def test_the_first_step_whose_rows_have_the_columns_is_meant(done):
+    assert whatif.whatif(done, where="tokens >= 50") == whatif.whatif(done, where="tokens >= 50", stage="sized")
+    told = whatif.sweep(done, of="words", where="tokens >= 50", steps=3)
+    assert told == whatif.sweep(done, of="words", where="tokens >= 50", steps=3, stage="sized")
+    assert whatif.sweep(done, of="words", steps=3)["stage"] == "plausible"
+
+
+def test_one_rule_is_changed_and_the_others_stay(done):
+    found = rows(done, "plausible")
+    told = whatif.whatif(done, change={"long_enough": "words >= 30"})
+    assert told["change"] == {"long_enough": "words >= 30"}
+    assert told["total"] == compared(found, lambda row: not row["duplicate"] and row["words"] >= 30)
+    assert list(told["dropped"]) == ["long_enough", "first_copy"]
+    off = whatif.whatif(done, change={"first_copy": "off"}, where="source != 'code'")
+    assert off["total"] == compared(found, lambda row: row["words"] >= 12 and row["source"] != "code")
+    assert set(off["dropped"]) == {"long_enough", "where"}
+    none = whatif.whatif(done, change={"first_copy": "off", "long_enough": "off"})
+    assert none["total"]["kept"] == none["total"]["all"]
+    assert none["dropped"] == {}
+    assert whatif.whatif(done, change={"size": "off"})["stage"] == "sized"
+
+
+def test_rules_on_top_are_other_rules(tmp_path):
+    (tmp_path / "raw.jsonl").write_text('{"text": "one text"}\n')
+    (tmp_path / "recipe.yaml").write_text(
+        "ingest: {files: raw.jsonl, source: a}\nstages:\n  - heuristics:\n"
+        "  - select: {keep: {where: words > 1}, rules: [gopher_quality]}\n"
+    )
+    out = str(tmp_path / "run")
+    run(recipe.load(str(tmp_path / "recipe.yaml")), out)
+    for more in ({"where": "words > 3"}, {"rules": ("gopher_quality",)}):
+        with pytest.raises(RecipeError, match=r"'select' has a rule .* already: change that one"):
+            whatif.whatif(out, change={"word_count": "off"}, **more)
+    with pytest.raises(RecipeError, match="is changed twice"):
+        whatif.whatif(out, change={"word_count": "off", "gopher_quality.word_count": "off"})
+
+
 def test_tokens_are_added_up_where_rows_have_them(done):
     found = rows(done, "sized")
     told = whatif.whatif(done, where="tokens >= 50 and words < 80", stage="sized")
@@ -221,7 +258,7 @@ def test_nothing_is_left_to_keep(done):
     assert whatif.sweep(done, of="words", at=(3,), stage="after")["curve"] == [
         {"threshold": 3, **nothing, "share": 0.0}
     ]
-    assert look.look(done, rule="many", stage="after")["documents"] == {"dropped": 0, "held": 0}
+    assert look.look(done, rule="many", stage="after")["documents"] == {"dropped": 0, "held": 0, "kept": 0}
     assert cli.main(["whatif", done, "--where", "words > 3", "--stage", "after"]) == 0
 
 
@@ -236,7 +273,26 @@ def test_given_thresholds_alone(done):
     [
         (lambda out: whatif.whatif(out), "nothing to try"),
         (lambda out: whatif.whatif(out, where="word > 3"), "saw have no column 'word'; did you mean 'words'"),
-        (lambda out: whatif.whatif(out, where="tokens > 3"), "'plausible' saw have no column 'tokens'; there are "),
+        (
+            lambda out: whatif.whatif(out, where="tokens > 3", stage="plausible"),
+            "'plausible' saw have no column 'tokens'; the rows of 'sized' (`--stage sized`)",
+        ),
+        (
+            lambda out: whatif.whatif(out, where="tokens > 3 and url is not null and word > 1"),
+            "; the rows of 'sized' (`--stage sized`)",
+        ),
+        (lambda out: whatif.whatif(out, where="qqq > 3"), "no column 'qqq'; there are "),
+        (lambda out: whatif.whatif(out, change={"long_enogh": "words > 3"}), "did you mean 'long_enough'"),
+        (lambda out: whatif.whatif(out, change={"long_enough": "word > 3"}), "did you mean 'words'"),
+        (
+            lambda out: whatif.whatif(out, change={"long_enough": "true"}),
+            "'long_enough': the expression `true` names",
+        ),
+        (lambda out: whatif.whatif(out, change={"long_enough": "off", "size": "off"}), "no one `select` step has all"),
+        (
+            lambda out: whatif.whatif(out, change={"size": "off"}, stage="plausible"),
+            "'plausible' has no rule called 'size'; 'sized' has it (`--stage sized`)",
+        ),
         (lambda out: whatif.whatif(out, where="length(text) > 3"), "'text' is large_string: only numbers"),
         (lambda out: whatif.whatif(out, where="words"), "a rule is true or false"),
         (lambda out: whatif.whatif(out, rules=("gopher",)), "no rules are called 'gopher'"),
@@ -285,6 +341,16 @@ def test_the_command_line(done, capsys):
     assert "kept by `words >= 20 and gopher_quality`" in shown
     assert cli.main(["sweep", done, "--of", "tokens", "--stage", "sized"]) == 0
     assert "tokens >=" in capsys.readouterr().out
+    assert cli.main(["whatif", done, "--change", "long_enough=words >= 30", "--change", "first_copy=off"]) == 0
+    assert "its rules with long_enough=words >= 30 and first_copy=off" in capsys.readouterr().out
+    for wrong in ("long_enough", "=words > 3", "long_enough="):
+        assert cli.main(["whatif", done, "--change", wrong]) == 2
+        assert "NAME=EXPR is wanted" in capsys.readouterr().err
+    assert cli.main(["whatif", done, "--change", "first_copy=off", "--change", "first_copy=duplicate"]) == 2
+    assert "--change names a rule twice" in capsys.readouterr().err
+    assert cli.main(["sweep", done, "--of", "mean_word_length", "--at", "0.0068148632,1234567.5", "--steps", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines()[2:]] == ["0.006815", "1,234,568"]
     assert cli.main(["whatif", done, "--where", "word > 1"]) == 2
     assert "did you mean 'words'" in capsys.readouterr().err
     assert cli.main(["sweep", done, "--of", "words", "--at", "few"]) == 2

@@ -215,14 +215,17 @@ def _removed(removed: dict[str, Any]) -> list[str]:
 def _value(value: Any) -> str:
     if value is None:
         return "null"
-    return f"{value:.4g}" if isinstance(value, float) else repr(value) if "\n" in str(value) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value) if str(value).isprintable() else repr(value)
 
 
 def alternative(told: dict[str, Any]) -> None:
     """What other rules would keep, by source, on standard output."""
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
-    changed = [f"its rules with {name}={expression}" for name, expression in told["change"].items()]
-    tried = " and ".join([*changed, *([told["where"]] if told["where"] else []), *told["rules"]])
+    changed = [f"{name}={expression}" for name, expression in told["change"].items()]
+    own = "its rules with " if changed else ""
+    tried = own + " and ".join([*changed, *([told["where"]] if told["where"] else []), *told["rules"]])
     console.print(f"{told['stage']}: kept by `{tried}`, now, and of all", soft_wrap=True)
     sized = [name for name in ("bytes", "tokens") if name in told["total"]["all"]]
     shown = Table(
