@@ -103,7 +103,7 @@ def test_a_good_language_file_is_read(tmp_path):
         "xx", "Latin", "whitespace", ("a",), {"x": 1}, "me"
     )
     (tmp_path / "yy.yaml").write_text("a: [")
-    with pytest.raises(RecipeError, match=r"yy\.yaml is no YAML"):
+    with pytest.raises(RecipeError, match=r"yy\.yaml: line 1, column 5: not valid YAML"):
         languages.read(str(tmp_path / "yy.yaml"))
 
 
@@ -265,7 +265,11 @@ def test_limits_by_language_in_a_file_of_ones_own(tmp_path):
 
 
 REFUSED = [
-    ("rules: [", "is no YAML"),
+    ("rules: [", "line 1, column 9: not valid YAML"),
+    ("rules:\n  a: {keep: words > 9}\n  a: {keep: words > 0}", "line 3: 'a' stands here a second time"),
+    ("rules: {a: {keep: words > 9, keep: words > 0}}", "'keep' stands here a second time"),
+    ("rules: {a: 2024-99-99}", "not valid YAML: month must be in 1..12"),
+    ("rules: " + "[" * 3000 + "]" * 3000, "nested too deep"),
     ("- a", "no mapping `rules`"),
     ("", "no mapping `rules`"),
     ({"rules": {}}, "no mapping `rules`"),

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     "kernels",
     "errors",
-    "store groups slices",
+    "store groups slices strict",
     "languages",
     "arrow streams assets manifest expressions trainers execute",
     "signals fasttext models",

@@ -14,12 +14,14 @@ import pytest
 from corpus import write_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle_fasttext import write_model
 from strategies import hostile_text
 
 from curate import expressions, recipe, signals
 from curate.errors import RecipeError
 from curate.run import run
 from curate.stage import Verdict
+from curate.stages.code import Code
 from curate.stages.heuristics import Heuristics
 
 compiles = settings(deadline=None, max_examples=60)
@@ -225,3 +227,30 @@ stages:
 """
     with pytest.raises(RecipeError, match=re.escape("`heuristics: {signals: [repetition]}` adds it")):
         run(recipe.parse(text, root=str(tmp_path)), str(tmp_path / "run"))
+
+
+def test_a_language_column_holds_words() -> None:
+    table = pa.table({"text": pa.array(["a"], pa.large_string()), "language": pa.array([[1]])})
+    for stage in (Heuristics(language="language"), Code(), Heuristics(language="language", words="language")):
+        shard = table.append_column("id", pa.array([b"0" * 16], pa.binary(16)))
+        with pytest.raises(RecipeError, match=r"a column of words, such as en; found one of list<"):
+            stage.apply(shard.select(list(stage.reads)), Verdict())
+
+
+def test_code_does_not_take_a_natural_language_for_a_programming_language(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    (tmp_path / "model.bin").write_bytes(write_model({"the": "en", "der": "de"}))
+    text = """
+ingest: {files: raw/*, source: web}
+stages:
+  - language: {model: model.bin}
+  - code:
+  - select: {rules: [stack_v2]}
+"""
+    with pytest.raises(RecipeError, match="wants the column that names the programming language"):
+        run(recipe.parse(text, root=str(tmp_path)), str(tmp_path / "run"))
+    with pytest.raises(RecipeError, match="is the column that names the programming language"):
+        run(
+            recipe.parse(text.replace("  - language: {model: model.bin}\n", ""), root=str(tmp_path)),
+            str(tmp_path / "run"),
+        )

@@ -4,6 +4,7 @@ Nothing heavy is imported before a verb needs it: `curate --help` is to answer a
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -32,6 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("curate: stopped; what is finished is kept, run again to go on", file=sys.stderr)
         return 130
+
+
+def command() -> NoReturn:
+    """The program `curate`. Leaves at once: a thread of a library that still runs would end the process by a signal in
+    place of the exit code. All that is ours is closed by then."""
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -414,4 +425,4 @@ def _numbers(text: str) -> tuple[float, ...]:
 _workers = _positive
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import yaml
 
-from curate import languages, store
+from curate import languages, store, strict
 from curate.errors import RecipeError, nearest
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
@@ -143,9 +142,9 @@ def _packaged(name: str) -> dict[str, str]:
 def _rules(location: str, content: bytes) -> dict[str, str]:
     """The rules in the bytes of a file, checked; RecipeError names file and rule."""
     try:
-        raw: Any = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{location} is no YAML: {error}") from error
+        raw, _ = strict.load(content)
+    except RecipeError as error:
+        raise RecipeError(f"{location}: {error}") from error
     form = "`rules:` with NAME: CONDITION or NAME: {keep: CONDITION, source: TEXT}, `source:` and `by: language`"
     if not isinstance(raw, dict) or not isinstance(raw.get("rules"), dict) or not raw["rules"]:
         raise RecipeError(f"{location}: a file of rules has {form}; found no mapping `rules`")
@@ -199,6 +198,9 @@ def _parts(parsed: pl.Expr) -> Iterator[pl.Expr]:
 
 def _reduces(part: pl.Expr) -> bool:
     """True if it gives one value for two rows. Types are not known yet: the first that it takes counts."""
+    shown = str(part)
+    if shown.startswith("[(") and shown.endswith("]"):  # two sides and an operator: as many rows as they have
+        return False
     names = roots(part)
     if not names:
         return str(part) == "len()"

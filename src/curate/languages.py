@@ -13,10 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import yaml
 from numpy.typing import NDArray
 
-from curate import store
+from curate import store, strict
 from curate.errors import RecipeError, nearest
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray
@@ -63,9 +62,9 @@ def languages() -> dict[str, Language]:
 def read(location: str) -> Language:
     """A language file; its name is the code. RecipeError, with the file, for what it must not hold."""
     try:
-        raw: Any = yaml.safe_load(store.read(location))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{location} is no YAML: {error}") from error
+        raw, _ = strict.load(store.read(location))
+    except RecipeError as error:
+        raise RecipeError(f"{location}: {error}") from error
     if not isinstance(raw, dict):
         raise RecipeError(f"{location}: a language file has the keys {', '.join(KEYS)}; found {type(raw).__name__}")
     for key in raw:
@@ -110,11 +109,18 @@ def unicode_rows(language: Column) -> NDArray[np.bool_]:
     return np.equal(_looked_up(language, cut), 1)
 
 
+def words(array: pa.Array) -> pa.Array:
+    """A column of words, each word once (a dictionary). RecipeError for a column of anything else."""
+    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise RecipeError(f"`language` is the name of a column of words, such as en; found one of {array.type}")
+    return array if pa.types.is_dictionary(array.type) else array.cast(pa.string()).dictionary_encode()
+
+
 def _looked_up(language: Column, known: Mapping[str, int]) -> NDArray[np.int64]:
     """A number for each row, by its code; -1 where there is none. Looks at each code once."""
     array = language.combine_chunks() if isinstance(language, pa.ChunkedArray) else language
-    if not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
+    array = words(array)
     numbers = np.array([*(known.get(code, -1) for code in array.dictionary.to_pylist()), -1], np.int64)
     found: NDArray[np.int64] = numbers[array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False)]
     return found

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from curate import store
 from curate.assets import KNOWN, Known, carried, fetched
-from curate.errors import AssetError, RecipeError, nearest
+from curate.errors import AssetError, RecipeError, StoreError, nearest
 
 TIMEOUT = 10
 """Seconds of silence until a server is given up."""
@@ -58,7 +58,10 @@ def get(name: str) -> Got:
                 f"{source} gave another file than '{name}': {len(data):,} bytes with sha256 {found}, wanted "
                 f"{known.size:,} bytes with {known.sha256}; nothing is kept"
             )
-        store.put(target, data)
+        try:
+            store.put(target, data)
+        except StoreError as error:
+            raise AssetError(f"{error}; CURATE_CACHE names another folder for models") from error
         return Got(target, source)
     raise AssetError(f"model '{name}' cannot be fetched ({'; '.join(failed)}); put the file at {target}")
 

@@ -17,7 +17,7 @@ from curate.errors import AssetError, RecipeError, UnitsFailed, nearest
 from curate.execute import Failed, attempt
 from curate.manifest import Manifest, canonical, fingerprint, parse_sealed, sealed, unsealed
 from curate.recipe import Node, Recipe
-from curate.stage import Map
+from curate.stage import Map, Stage
 from curate.stages.code import Code
 from curate.stages.exact import Exact
 from curate.stages.ingest import Ingest
@@ -170,7 +170,7 @@ def _step(
         if name not in have:
             hint = nearest(name, list(have)) or f"; there are {', '.join(sorted(have))}"
             later = [n.stage.kind for n in _adders(name, steps)]
-            tail = f"; '{later[0]}' adds it, but not to these rows" if later else _adder(name) or hint
+            tail = f"; '{later[0]}' adds it, but not to these rows" if later else _adder(name, stage) or hint
             raise RecipeError(f"{_place(node, index)} reads '{name}', which no stage before it adds{tail}")
     named = stage.named(node.prefix)
     rewritten = have["text"]
@@ -194,8 +194,10 @@ def _step(
     return Step(node, key, store.join(out, f"{node.name}-{key}"), made_by, documents, columns, gives)
 
 
-def _adder(name: str) -> str:
+def _adder(name: str, reader: Stage) -> str:
     """The stage that adds a column, as a hint."""
+    if isinstance(reader, Code):
+        return "; `language:` of `code` (--code-language) is the column that names the programming language"
     if families := signals.families_of([name]):
         return f"; `heuristics: {{signals: [{families[0]}]}}` adds it"
     kinds = [stage.kind for stage in (Language(), Code(parse=True), Exact()) if name in stage.adds]

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from curate import store
+from curate import store, strict
 from curate.assets import KNOWN
 from curate.errors import RecipeError, StoreError, nearest
 from curate.stage import Stage
@@ -63,15 +63,7 @@ def load(uri: str) -> Recipe:
 
 def parse(text: str, *, root: str) -> Recipe:
     """A recipe from YAML text."""
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        if tree is not None:
-            _refuse_odd(tree)
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise RecipeError(f"{at}not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    raw, tree = strict.load(text)
     if not isinstance(raw, dict) or tree is None:
         raise RecipeError(f"a recipe is a mapping with {', '.join(_TOP)}; found {type(raw).__name__}")
     for key in raw:
@@ -254,26 +246,6 @@ def _place(root: str, value: str) -> str:
         return value
     place = store.absolute(value if value.startswith("/") else store.join(root, value))
     return value if value in KNOWN and not store.exists(place) else place
-
-
-def _refuse_odd(node: yaml.Node, above: tuple[yaml.Node, ...] = ()) -> None:
-    """What YAML allows and no recipe needs: a key twice, a key that is no word, a node inside itself."""
-    line = node.start_mark.line + 1
-    if any(node is one for one in above):
-        raise RecipeError(f"line {line}: what stands here holds itself")
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                raise RecipeError(f"line {line}: a key is a word, found a {key.id}")
-            if key.value in seen:
-                raise RecipeError(f"line {line}: '{key.value}' stands here a second time")
-            seen.add(key.value)
-            _refuse_odd(value, (*above, node))
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_odd(value, (*above, node))
 
 
 def _line(node: yaml.Node, path: tuple[Any, ...]) -> int:

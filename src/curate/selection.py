@@ -155,6 +155,8 @@ def seen(out: str, steps: list[dict[str, Any]], at: int, made: Dataset, names: I
             continue
         folder = store.join(out, step["folder"])
         manifest = Manifest.load(folder)
+        if manifest is None and step["folder"].rpartition("-")[2] in made.manifest.made_by["inputs"]:
+            raise RecipeError(f"what stage '{step['name']}' of {out} made is gone; `curate run` makes it again")
         read_here = unread & set(manifest.columns) if manifest else set()
         if manifest and (not read_here or manifest.id in made.manifest.made_by["inputs"]):
             columns.insert(0, Dataset(folder, manifest))

@@ -106,6 +106,8 @@ def sweep(
     Rows whose value is null or NaN are counted as `unknown` and kept by no threshold. Memory grows with the distinct
     values of the column, some 40 bytes for each. RecipeError for a column that is missing or holds no numbers.
     """
+    if steps > 1000:
+        raise RecipeError(f"at most 1,000 thresholds fit a curve, found {steps:,} steps")
     if steps < 0 or (not steps and not at):
         raise RecipeError("no thresholds: give --steps above 0, or --at")
     if bad := [value for value in at if not math.isfinite(value)]:

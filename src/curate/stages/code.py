@@ -20,6 +20,7 @@ import pyarrow as pa
 from curate.arrow import one, utf8
 from curate.draw import keyed_by
 from curate.errors import RecipeError
+from curate.languages import words
 from curate.stage import Stage, Verdict
 
 LARGEST_PARSED = 1_000_000  # bytes: a syntax tree takes some hundred times the bytes of its source
@@ -123,11 +124,8 @@ def _languages(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
     """The languages of a shard in lower case, "" among them, and for every row the place of its own."""
     from curate.kernels.code_syntax import ALIASES
 
-    array = one(column)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    coded = array.cast(pa.string()).dictionary_encode()
-    lower = [name.strip().lower() for name in coded.dictionary.to_pylist()]
+    coded = words(one(column))
+    lower = [(name or "").strip().lower() for name in coded.dictionary.to_pylist()]
     known = [ALIASES.get(name, name) for name in lower]
     languages = sorted({"", *known})
     places = np.array([*map(languages.index, known), languages.index("")], np.int64)

@@ -82,7 +82,10 @@ class Select(Stage):
         names: list[str] = []
         failed = np.full(shard.num_rows, -1, np.int32)
         for name, expression in self.conditions.items():
-            true, unknown = expressions.evaluate(expression, shard)
+            try:
+                true, unknown = expressions.evaluate(expression, shard)
+            except RecipeError as error:
+                raise RecipeError(f"rule '{name}': {error}") from error
             names += [name, f"{name}:unknown"]
             open_rows = failed < 0
             failed[open_rows & ~true & ~unknown] = len(names) - 2
