@@ -4,6 +4,7 @@ Nothing heavy is imported before a verb needs it: `curate --help` is to answer a
 """
 
 import argparse
+import atexit
 import contextlib
 import json
 import math
@@ -36,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command() -> NoReturn:
-    """The program `curate`. Leaves at once: a thread of a library that still runs would end the process by a signal in
-    place of the exit code. All that is ours is closed by then."""
+    """The program `curate`. Leaves once all that is to be closed is: a thread of a library that still runs would end
+    the process by a signal in place of the exit code."""
     code = main()
+    atexit._run_exitfuncs()  # semaphores of worker pools, temporary folders
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
