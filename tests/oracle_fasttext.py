@@ -74,7 +74,8 @@ def scores(model: Any, text: str) -> np.ndarray:
     rows = vectors(model, text)
     if not rows or not text.strip(SPACES):
         return np.empty(0)
-    hidden = model.rows[rows].astype(np.float64).mean(axis=0)
+    times = np.bincount(rows, minlength=len(model.rows))
+    hidden = times @ model.rows.astype(np.float64) / len(rows)
     outputs = model.output.astype(np.float64) @ hidden
     if model.loss == 1:
         return np.array([leaf(model, hidden, label) for label in range(len(model.labels))])

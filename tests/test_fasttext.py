@@ -163,8 +163,13 @@ def test_a_line_of_a_megabyte(trained: Any, name: str) -> None:
     line = " ".join(text for label, text in texts() if label in ("en", "zh"))
     whole = line * (1_000_000 // len(line.encode()))
     (label, score), best = says(ours, [whole])[0], wanted(model, whole)[0]
-    assert label == best[0]
-    assert score == pytest.approx(best[1], abs=1e-4)  # the library adds a million numbers in single precision
+    by_definition = oracle.scores(ours, whole)
+    assert score == pytest.approx(by_definition.max(), abs=2e-5)
+    assert label == ours.labels[int(by_definition.argmax())]
+    # The library adds millions of numbers in single precision and is the one that is off, by more with each training.
+    assert score == pytest.approx(best[1], abs=2e-3)
+    if np.diff(np.sort(by_definition)[-2:])[0] > 4e-3:
+        assert label == best[0]
 
 
 @pytest.mark.parametrize("name", ["tree", "pruned", "pairs", "triples"])
