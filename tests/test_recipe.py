@@ -1,5 +1,6 @@
 """Recipes: what is right becomes stages, what is wrong is named by line, stage and the nearest word before any work."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -244,3 +245,13 @@ def test_files_of_rules_lie_beside_the_recipe(tmp_path: Path) -> None:
     select = parse(text, root=str(tmp_path)).nodes[1].stage
     assert select.conditions == {"own.long": "words > 3"}
     assert str(tmp_path) not in str(select.identity())
+
+
+def test_a_file_of_rules_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("rules: {long: words > 3}")
+    text = "ingest: {files: raw/*.jsonl, source: web}\nstages:\n  - heuristics:\n  - select: {rules: [./own.yaml]}\n"
+    select = parse(text, root=str(tmp_path)).nodes[1].stage
+    before = select.identity()
+    (tmp_path / "own.yaml").write_text("rules: {long: words > 9}")
+    assert pickle.loads(pickle.dumps(select)).identity() == before
+    assert parse(text, root=str(tmp_path)).nodes[1].stage.identity() != before

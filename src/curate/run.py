@@ -76,7 +76,7 @@ def run(
         source = plan.survey(recipe, out, map, limit=limit)
         steps = plan.resolve(recipe, out, source)
         if map is not serial:
-            warm_up()
+            warm_up(steps)
         save_state(recipe, out, source, steps)
         driver = _Driver(out, source, steps, map, report, compression)
         driver.ingest()
@@ -86,13 +86,14 @@ def run(
         return Result(out, driver.whole[-1], finished, driver.worked, source.schema)
 
 
-def warm_up() -> None:
-    """Compile the kernels once here, before workers start and would each do it."""
+def warm_up(steps: Iterable[Step]) -> None:
+    """Compile the kernels that these steps want of texts once here, before workers start and would each do it."""
     from curate.stage import Verdict
-    from curate.stages.heuristics import Heuristics
 
     table = pa.table({"text": pa.array(["a é"], pa.large_string())})
-    Heuristics().apply(table, Verdict())
+    for step in steps:
+        if step.node.stage.reads == ("text",) and not step.node.stage.asset_fields:
+            step.node.stage.apply(table, Verdict())
     from curate.arrow import row_hashes
 
     row_hashes(table)

@@ -6,6 +6,7 @@ That column is the log of decisions; no other exists.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -46,9 +47,12 @@ class Select(Stage):
         if not self.keep and not self.rules:
             raise RecipeError("nothing to select by: give `keep:` or `rules:`")
 
-    @property
+    @cached_property
     def conditions(self) -> dict[str, str]:
-        """Every rule by its full name, in the order in which they are tried."""
+        """Every rule by its full name, in the order in which they are tried.
+
+        Read once and taken along to workers: a file of rules that is edited while a run goes on changes nothing in it.
+        """
         named = dict(self.keep)
         for name in self.rules:
             title = expressions.title(name)
