@@ -284,6 +284,7 @@ def test_tables_without_rows_give_an_empty_batch(tmp_path):
         ("a.jsonl.gz", lines({"text": "a"}), "damaged: after record 0: no valid gzip data"),
         ("a.jsonl.zst", lines({"text": "a"}), "damaged: after record 0: no valid zstd data"),
     ],
+    ids=["utf-16", "utf-16-le", "gzip", "zstd", "no gzip", "no zstd"],  # compressed bytes hold the time they were made
 )
 def test_files_that_are_something_else_are_named_as_that(tmp_path, name, data, reason):
     (tmp_path / name).write_bytes(data)
