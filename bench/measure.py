@@ -96,6 +96,47 @@ def compare(claim: str, ours: Tool, theirs: Tool, *, rounds: int, log: Path, uni
     return ratios
 
 
+def race(ours: list[Tool], theirs: list[Tool], *, rounds: int, log: Path) -> None:
+    """All tools at both sizes, `rounds` times in turn: each of ours against each rival and the round's fastest."""
+    tools = [*ours, *theirs]
+    for tool in tools:  # compiles kernels and byte code, fills the page cache
+        tool.clear(tool.sizes[0])
+        cost(tool.command(tool.sizes[0]), log=log)
+    rates: dict[str, list[float]] = {tool.name: [] for tool in tools}
+    starts: dict[str, list[float]] = {tool.name: [] for tool in tools}
+    for number in range(1, rounds + 1):
+        costs: dict[str, list[float]] = {tool.name: [] for tool in tools}
+        for which in (0, 1):
+            for tool in tools:
+                tool.clear(tool.sizes[which])
+                costs[tool.name].append(cost(tool.command(tool.sizes[which]), log=log).cpu)
+        for tool in tools:
+            small, large = costs[tool.name]
+            rate = (tool.sizes[1] - tool.sizes[0]) / max(large - small, 1e-3)
+            rates[tool.name].append(rate)
+            starts[tool.name].append(max(0.0, small - tool.sizes[0] / rate))
+            print(
+                f"round {number}: {tool.name:<12} {small:6.2f} and {large:6.2f} CPU-s for {tool.sizes[0]:g} and "
+                f"{tool.sizes[1]:g} MB: {rate:7.2f} MB per CPU-second, start-up {starts[tool.name][-1]:.2f} CPU-s",
+                flush=True,
+            )
+    for tool in tools:
+        print(
+            f"{tool.name}: {spread(rates[tool.name], 'MB per CPU-second')}, start-up {spread(starts[tool.name], 's')}"
+        )
+    for mine in ours:
+        for rival in theirs:
+            ratios = [a / b for a, b in zip(rates[mine.name], rates[rival.name], strict=True)]
+            print(f"{mine.name} against {rival.name}: {spread(ratios, 'x')}, {rounds} rounds")
+        fastest = [max(found) for found in zip(*(rates[rival.name] for rival in theirs), strict=True)]
+        ratios = [a / b for a, b in zip(rates[mine.name], fastest, strict=True)]
+        print(f"{mine.name} against the fastest of all in each round: {spread(ratios, 'x')}, {rounds} rounds")
+
+
+def spread(found: list[float], unit: str) -> str:
+    return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f}) {unit}"
+
+
 def versions() -> str:
     """Ours, the rival's, and what both stand on."""
     rivals = subprocess.run([str(RIVAL), str(ROOT / "bench" / "rivals.py"), "versions"], capture_output=True, text=True)
@@ -104,11 +145,16 @@ def versions() -> str:
 
 
 def machine() -> str:
-    """The class of the machine: processor, cores, memory."""
-    names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    """The class of the machine: processor, its family and model, cores, memory."""
+    told = dict(tuple(map(str.strip, line.split(":", 1))) for line in _lines("/proc/cpuinfo") if ":" in line)
+    name = told.get("model name") or platform.processor() or platform.machine()
+    # A virtual processor's name hides its generation, and what its vectors hold decides half of these figures.
+    if "cpu family" in told:
+        wide = ", AVX-512" if "avx512f" in told.get("flags", "").split() else ""
+        name += f" (family {told['cpu family']}, model {told.get('model', '?')}{wide})"
     memory = [int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")]
     size = f", {memory[0] / (1 << 20):.0f} GiB" if memory else ""
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores{size}"
+    return f"{name}, {os.cpu_count()} cores{size}"
 
 
 def today() -> str:

@@ -119,40 +119,8 @@ def emptied(folder: Path) -> None:
 
 
 def race(ours: list[Tool], theirs: list[Tool], *, rounds: int, log: Path) -> None:
-    """All tools at both sizes, `rounds` times in turn; each of ours against each rival and the round's fastest."""
-    tools = [*ours, *theirs]
-    for tool in tools:  # compiles kernels and byte code, fills the page cache
-        tool.clear(tool.sizes[0])
-        measure.cost(tool.command(tool.sizes[0]), log=log)
-    rates: dict[str, list[float]] = {tool.name: [] for tool in tools}
-    starts: dict[str, list[float]] = {tool.name: [] for tool in tools}
-    for number in range(1, rounds + 1):
-        costs: dict[str, list[float]] = {tool.name: [] for tool in tools}
-        for which in (0, 1):
-            for tool in tools:
-                tool.clear(tool.sizes[which])
-                costs[tool.name].append(measure.cost(tool.command(tool.sizes[which]), log=log).cpu)
-        for tool in tools:
-            small, large = costs[tool.name]
-            rate = (tool.sizes[1] - tool.sizes[0]) / max(large - small, 1e-3)
-            rates[tool.name].append(rate)
-            starts[tool.name].append(max(0.0, small - tool.sizes[0] / rate))
-            print(
-                f"round {number}: {tool.name:<12} {small:6.2f} and {large:6.2f} CPU-s for {tool.sizes[0]:g} and "
-                f"{tool.sizes[1]:g} MB: {rate:7.2f} MB per CPU-second, start-up {starts[tool.name][-1]:.2f} CPU-s",
-                flush=True,
-            )
-    for tool in tools:
-        print(
-            f"{tool.name}: {spread(rates[tool.name], 'MB per CPU-second')}, start-up {spread(starts[tool.name], 's')}"
-        )
-    for mine in ours:
-        for rival in theirs:
-            ratios = [a / b for a, b in zip(rates[mine.name], rates[rival.name], strict=True)]
-            print(f"{mine.name} against {rival.name}: {spread(ratios, 'x')}, {rounds} rounds")
-        fastest = [max(found) for found in zip(*(rates[rival.name] for rival in theirs), strict=True)]
-        ratios = [a / b for a, b in zip(rates[mine.name], fastest, strict=True)]
-        print(f"{mine.name} against the fastest of all in each round: {spread(ratios, 'x')}, {rounds} rounds")
+    """The race of all tools, and whose versions ran it."""
+    measure.race(ours, theirs, rounds=rounds, log=log)
     others = subprocess.run(
         [str(OTHERS), str(Path(__file__).with_name("rule_rivals.py")), "versions"], capture_output=True
     )
@@ -177,9 +145,9 @@ def workers(tool: Tool, *, rounds: int, log: Path) -> None:
         singles.append(one)
         ratios.append(one / two)
     print(
-        f"{tool.name}, two workers against one: {spread(ratios, 'x')} by wall time of the {large - small:g} MB between "
-        f"{small:g} and {large:g}, {rounds} rounds; one worker {spread(singles, 's')}; two spinning processes at once "
-        f"get {two_cores():.2f} times one's work done here; load {os.getloadavg()[0]:.1f}",
+        f"{tool.name}, two workers against one: {measure.spread(ratios, 'x')} by wall time of the {large - small:g} MB "
+        f"between {small:g} and {large:g}, {rounds} rounds; one worker {measure.spread(singles, 's')}; two spinning "
+        f"processes at once get {two_cores():.2f} times one's work done here; load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
 
@@ -218,10 +186,6 @@ def survivors(folder: Path) -> set[str]:
     """Identifiers of what a tool wrote."""
     files = [path for path in sorted(folder.rglob("*.parquet")) if "dropped" not in path.name]
     return {one for path in files for one in pq.read_table(path, columns=["id"])["id"].to_pylist()}
-
-
-def spread(found: list[float], unit: str) -> str:
-    return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f}) {unit}"
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def write_corpus(folder: Path, documents: int = 300, seed: int = 0) -> Planted:
     texts = [prose(draw) if number % 10 < 7 else code(draw) for number in range(documents - copies - junk)]
     for number, text in enumerate(FOREIGN):
         texts[number * 7 % len(texts)] += " " + text
-    texts[-1] = texts[0].replace("the", "a", 1) + " almost"  # a near copy, far from its twin
+    for number in range(1, 8):  # near copies, far from their twins
+        texts[-number] = texts[number * 9].replace("the", "a", 1) + " almost"
     junks = [draw.choice(JUNK[:3]) if number % 4 == 0 else f"{draw.choice(JUNK)} {number}" for number in range(junk)]
     mixed = texts + draw.choices(texts, k=copies) + junks
     draw.shuffle(mixed)
@@ -88,9 +89,11 @@ ingest:
 stages:
   - heuristics:
   - exact:
+  - near: {bands: 16, rows: 2, ngram: 3, keep: longest, among: not duplicate}
+  - confirm: {jaccard: 0.6}
   - select:
       name: plausible
-      keep: {first_copy: not duplicate, long_enough: words >= 12, prose: source = 'code' or stop_words >= 2}
+      keep: {first_copy: not duplicate, original: not near_duplicate, long_enough: words >= 12, prose: source = 'code' or stop_words >= 2}
   - tokenize: {tokenizer: tokenizer.json, engine: ENGINE}
   - mix: {weights: {docs: 0.4, code: 0.3, readme: 0.3}, tokens: TOKENS, max_epochs: 6, validation: 0.05}
   - pack: {window: 64, shard_tokens: 4096}

@@ -25,13 +25,16 @@ from curate.stage import Evidence, Stage, Verdict
 from curate.stages import STAGES
 from curate.stages.clean import Clean
 from curate.stages.code import Code
+from curate.stages.confirm import Confirm
 from curate.stages.exact import Exact
 from curate.stages.heuristics import Heuristics
 from curate.stages.language import Language
 from curate.stages.mix import Mix
+from curate.stages.near import Near
 from curate.stages.pack import Pack
 from curate.stages.rank import Rank
 from curate.stages.rate import Rate, Rating
+from curate.stages.repeated_lines import RepeatedLines
 from curate.stages.select import Select
 from curate.stages.tokenize import Tokenize
 
@@ -77,7 +80,12 @@ def language_model() -> str:
 def examples() -> dict[str, Stage]:
     """One instance of every stage, with parameters that matter."""
     tokenize = Tokenize(tokenizer=tokenizer_file())
-    lineage = {"ids": {"stage": tokenize.identity(), "assets": {"tokenizer": "0"}}}
+    near = Near(bands=14, rows=2, ngram=2, per="source", keep="longest")
+    lineage = {
+        "ids": {"stage": tokenize.identity(), "assets": {"tokenizer": "0"}},
+        "near_group": {"maker": near},
+        "bytes": {},
+    }
     made: list[Stage] = [
         Language(model=language_model(), paragraphs=True),
         Heuristics(language="source"),
@@ -85,6 +93,9 @@ def examples() -> dict[str, Stage]:
         Exact(among="source != 'license'"),
         Select(keep={"first_copy": "not duplicate", "long": "words >= 3"}, rules=("gopher_quality",)),
         Clean(steps=("refinedweb", "c4"), patterns={"notice": "^one"}),
+        RepeatedLines(at_least=3, per="source", among="bytes < 500"),
+        near,
+        Confirm(jaccard=0.6, exempt="source = 'code'", max_removed={"docs": 1.0}).bind(lineage),
         Rate({"docs": Rating(4.0, "explains"), "code": Rating(2.5, "terse")}),
         Rank(of="words", by="source", among="not duplicate"),
         tokenize,
@@ -111,7 +122,7 @@ def documents(rows: int) -> pa.Table:
             "bytes": pa.array([len(text.as_py().encode()) for text in texts], pa.int64()),
         }
     )
-    for kind in ("heuristics", "exact", "tokenize", "mix"):
+    for kind in ("heuristics", "exact", "tokenize", "mix", "near"):
         (made,) = drive(examples()[kind], [table])
         for name in made.column_names:
             table = table.append_column(name, made[name])
@@ -214,6 +225,20 @@ OTHER: dict[str, Any] = {
     "words": "unicode",
     "language": "origin",
     "parse": False,
+    "at_least": 4,
+    "count": "documents",
+    "normalize": "ccnet",
+    "min_length": 3,
+    "per": "origin",
+    "bands": 7,
+    "rows": 3,
+    "ngram": 4,
+    "unit": "characters",
+    "jaccard": 0.7,
+    "transitive": True,
+    "exempt": "bytes > 50",
+    "max_removed": {"docs": 0.9},
+    "verify": "sketch",
     "steps": ("c4",),
     "patterns": {},
     "min_words_per_line": 4,
@@ -243,6 +268,20 @@ OTHER: dict[str, Any] = {
     "shard_tokens": 128,
     "tail": "pad",
 }
+OF_ITS_OWN: dict[str, dict[str, Any]] = {
+    "exact of": {"of": "text_id"},
+    "repeated_lines of": {"of": "paragraph"},
+    "repeated_lines keep": {"keep": "none"},
+    "near keep": {"keep": "earliest"},
+    "near by": {"keep": "highest", "by": "bytes"},
+    "near preset": {"bands": None, "rows": None, "preset": "dclm"},
+    "near threshold": {"bands": None, "rows": None, "threshold": 0.6, "hashes": 64},
+    "near hashes": {"bands": None, "rows": None, "threshold": 0.6, "hashes": 65},
+    "near seed": {"seed": 2},
+    "confirm of": {"of": "other_"},
+    "confirm containment": {"jaccard": None, "containment": 0.5},
+}
+"""Where a parameter of that name means something else, or goes with others: what to change."""
 
 
 def test_identity_is_the_parameters(stage: Stage) -> None:
@@ -250,9 +289,8 @@ def test_identity_is_the_parameters(stage: Stage) -> None:
     for field in dataclasses.fields(stage):
         if field.name in stage.asset_fields or not field.init:
             continue
-        changes: dict[str, Any] = {field.name: OTHER[field.name]}
-        if stage.kind == "exact" and field.name == "of":
-            changes["of"] = "text_id"
+        own = OF_ITS_OWN.get(f"{stage.kind} {field.name}")
+        changes: dict[str, Any] = {field.name: OTHER[field.name]} if own is None else own
         if field.name == "temperature":
             changes["weights"] = None
         assert dataclasses.replace(stage, **changes).identity() != stage.identity(), field.name

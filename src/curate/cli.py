@@ -78,6 +78,12 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--out", type=_folder, required=True, metavar="RUN")
     plan.add_argument("--limit", type=_positive, metavar="N", help="as for `run`")
 
+    near = add("near-report", _near_report, "measure what near-duplicate removal finds, on edited copies of your data")
+    near.add_argument("recipe", metavar="RECIPE.yaml")
+    near.add_argument("--documents", type=_positive, default=2000, metavar="N", help="documents drawn (default 2000)")
+    near.add_argument("--seed", type=_count, default=0, metavar="N", help="which documents and edits (default 0)")
+    near.add_argument("--near", metavar="NAME", help="the `near` step, if there are several")
+
     one = add("filter", _filter, "filter a file, a folder, a glob or standard input in one go")
     one.add_argument("source", metavar="IN", help="parquet, jsonl, jsonl.gz or jsonl.zst; - is standard input")
     one.add_argument("target", metavar="OUT", help="survivors, in the format of the suffix; - is standard output")
@@ -104,6 +110,8 @@ def parser() -> argparse.ArgumentParser:
     why.add_argument("--example", action="store_true", help="one dropped document, chosen for you")
 
     _questions(add)
+
+    _index(add)
 
     outputs = add("outputs", _outputs, "list what a run has made")
     outputs.add_argument("run", metavar="RUN")
@@ -167,6 +175,28 @@ def _questions(add: Callable[..., argparse.ArgumentParser]) -> None:
     look.add_argument("--stage", metavar="NAME", help="the select step, if several have the rule")
 
 
+def _index(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The verbs that keep an index of documents, which later runs name in `near: {against: [INDEX]}`."""
+    verbs = add("index", _indexed, "keep an index of kept documents, to deduplicate later runs against").add_subparsers(
+        dest="action", metavar="add|info|export", required=True
+    )
+    more = verbs.add_parser("add", help="add the documents that a finished run kept; what is in it already stays")
+    info = verbs.add_parser("info", help="show settings, S-curve, segments, documents and bytes")
+    export = verbs.add_parser("export", help="write signatures to a parquet file for datasketch's MinHashLSH")
+    for sub in (more, info, export):
+        sub.add_argument("index", type=_folder, metavar="INDEX", help="folder of the index")
+        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON for machines")
+    more.add_argument("run", type=_folder, metavar="RUN")
+    more.add_argument("--of", metavar="NAME", help="the step whose documents are added (default the last select)")
+    more.add_argument("--near", metavar="NAME", help="the near step whose settings count, if there are several")
+    more.add_argument(
+        "--verify", choices=("exact", "sketch"), help="keep shingles (default) or signatures to compare by"
+    )
+    more.add_argument("-j", "--jobs", type=_workers, default=1, metavar="N", help="worker processes (default 1)")
+    info.add_argument("--check", action="store_true", help="read all of it and compare it with its digests")
+    export.add_argument("target", metavar="OUT.parquet")
+
+
 def _run(options: argparse.Namespace) -> int:
     from curate import recipe, report
     from curate.columns import renamed
@@ -191,6 +221,19 @@ def _plan(options: argparse.Namespace) -> int:
     from curate import preview, recipe
 
     _print(preview.preview(recipe.load(options.recipe), options.out, limit=options.limit), options, preview.show)
+    return 0
+
+
+def _near_report(options: argparse.Namespace) -> int:
+    from curate import near_report, recipe, report
+
+    loaded = recipe.load(options.recipe)
+    _tell_first_use()
+    with report.Report() as shown:
+        told = near_report.near_report(
+            loaded, documents=options.documents, seed=options.seed, near=options.near, report=shown
+        )
+    _print(told, options, near_report.show)
     return 0
 
 
@@ -277,6 +320,25 @@ def _look(options: argparse.Namespace) -> int:
     from curate.look import look
 
     _print(look(options.run, rule=options.rule, n=options.n, stage=options.stage), options, report.border)
+    return 0
+
+
+def _indexed(options: argparse.Namespace) -> int:
+    from curate import index_contents, indexing
+    from curate.execute import pool
+
+    if options.action == "add":
+        _tell_first_use()
+        how = {name: getattr(options, name) for name in ("of", "near", "verify")}
+        with pool(options.jobs) as workers:
+            made = indexing.add(options.index, options.run, **how, map=workers)
+    elif options.action == "info":
+        if options.check:
+            index_contents.check(options.index)
+        made = index_contents.info(options.index)
+    else:
+        made = index_contents.export(options.index, options.target)
+    _print(made, options, lambda told: print("\n".join(index_contents.lines(told))))
     return 0
 
 

@@ -26,11 +26,13 @@ _MAGIC = b"CURATE01"
 
 def cut(table: pa.Table, segment: np.ndarray, segments: int) -> bytes:
     """File bytes of `table` with row i in segment `segment[i]` (0 <= segment < segments); order within is kept."""
-    order = np.argsort(segment, kind="stable")
+    if len(segment) and int(segment.max()) >= segments:
+        raise ValueError(f"segment {int(segment.max())} of {segments}")
+    # NumPy's stable sort of numbers of one or two bytes is a radix sort, twenty times as fast as that of int64.
+    small = np.min_scalar_type(segments - 1)
+    order = np.argsort(segment.astype(small), kind="stable")
     sorted_table = table.take(pa.array(order)) if table.num_rows else table
     rows = np.bincount(segment, minlength=segments).astype(np.uint64)
-    if len(rows) > segments:
-        raise ValueError(f"segment {int(segment.max())} of {segments}")
     hashes = row_hashes(sorted_table)
     ends, digests = np.zeros(segments, np.uint64), np.zeros(segments, np.uint64)
     body, size, start = [], 0, 0

@@ -187,7 +187,7 @@ def _step(
         stage = node.stage
         made_by: dict[str, Any] = {"stage": stage.identity(), "name": node.name, "inputs": sorted(ids)}
         if stage.asset_fields:
-            made_by["assets"] = {field: digest(assets.find(getattr(stage, field))) for field in stage.asset_fields}
+            made_by["assets"] = {field: _content(getattr(stage, field)) for field in stage.asset_fields}
     except AssetError as error:
         raise AssetError(f"{_place(node, index)}: {error}") from error
     key = fingerprint(made_by)
@@ -247,11 +247,16 @@ def _visible(source: Source, steps: list[Step], documents: int, columns: tuple[i
     return have
 
 
+def _content(location: str | tuple[str, ...]) -> str | list[str]:
+    """Digests of the assets at one location or several."""
+    return digest(assets.find(location)) if isinstance(location, str) else [digest(assets.find(x)) for x in location]
+
+
 def _maker(name: str, at: int, source: Source, steps: list[Step]) -> dict[str, Any]:
-    """`made_by` of the stage that made a column, whichever selections carried it since."""
+    """`made_by` of the stage that made a column, whichever selections carried it since, and the stage itself."""
     while at >= 0 and steps[at].node.stage.gathers:
         at = _visible(source, steps, steps[at].documents, steps[at].columns)[name]
-    return source.made_by if at < 0 else steps[at].made_by
+    return {**source.made_by, "maker": None} if at < 0 else {**steps[at].made_by, "maker": steps[at].node.stage}
 
 
 def _adders(name: str, steps: list[Step]) -> list[Node]:

@@ -20,6 +20,9 @@ _EXPECTED = {
     "heuristics": (80, 0.02),
     "code": (110, 0.02),
     "exact": (3000, 0.01),
+    "near": (150, 0.06),
+    "confirm": (250, 0.1),
+    "repeated_lines": (100, 0.4),
     "clean": (90, 0.3),
     "rate": (3000, 0.001),
     "rank": (3000, 0.002),
@@ -93,6 +96,9 @@ def show(planned: dict[str, Any]) -> None:
             f"{stage['cpu_seconds_expected']:.1f}",
         )
     console.print(table)
+    for stage in planned["stages"]:
+        for remark in stage.get("remarks", ()):
+            console.print(f"{stage['name']}: {remark}")
     free = planned["disk_free"]
     room = f" of {free / 1e9:.1f} GB free" if free is not None else ""
     console.print(
@@ -125,7 +131,8 @@ def _stage(out: str, step: plan.Step, text: int) -> dict[str, Any]:
     if getattr(step.node.stage, "engine", "") == "tokenizers" and not manifest:
         entry["cpu_seconds_expected"] = text / 1e6 / _REFERENCE_TOKENIZER
     units = len(manifest.units) if manifest else None
-    return entry | {"units": units, "units_done": units or 0}
+    remarks = list(step.node.stage.remarks(text)) if not manifest else []
+    return entry | {"units": units, "units_done": units or 0, "remarks": remarks}
 
 
 def _entry(

@@ -19,13 +19,13 @@ from curate.ledger import save as save_ledger
 from curate.manifest import Manifest, Receipt, Shard, canonical, fingerprint, sealed
 from curate.plan import Source, Step
 from curate.recipe import Recipe
-from curate.stage import Evidence, Map
+from curate.stage import Evidence, Map, Verdict
 from curate.standing import intact, standing
 from curate.view import Dataset, View
 
 SEGMENTS = ((1 << 26, 16), (1 << 30, 256))
 MOST_SEGMENTS = 4096
-"""Segments of evidence for fewer than so many rows: few, as each costs time; enough for parts of four million rows."""
+"""Segments of evidence for fewer than so many light records: few, as each costs time; enough to judge it by parts."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,10 @@ def run(
 
 def warm_up(steps: Iterable[Step]) -> None:
     """Compile the kernels that these steps want of texts once here, before workers start and would each do it."""
-    from curate.stage import Verdict
-
-    table = pa.table({"text": pa.array(["a é"], pa.large_string())})
-    for step in steps:
-        if step.node.stage.reads == ("text",) and not step.node.stage.asset_fields:
-            step.node.stage.apply(table, Verdict())
+    table = pa.table({"text": pa.array(["a é"], pa.large_string()), "id": pa.array([bytes(16)], pa.binary(16))})
+    for stage in (step.node.stage for step in steps):
+        if "text" in stage.reads and set(stage.reads) <= {"text", "id"} and "model" not in stage.asset_fields:
+            stage.scan(table) if stage.scans else stage.apply(table, Verdict())
     from curate.arrow import row_hashes
 
     row_hashes(table)
@@ -252,7 +250,8 @@ class _Driver:
         columns = stage.reads if phase == "scan" else stage.applies_to
         segments, verdict, lines, whole = 1, "", None, ""
         if phase == "scan":
-            segments = next((count for rows, count in SEGMENTS if base.rows < rows), MOST_SEGMENTS)
+            heavy = base.rows * stage.records * stage.heft
+            segments = next((count for rows, count in SEGMENTS if heavy < rows), MOST_SEGMENTS)
         elif stage.scans:
             verdict = store.join(step.folder, "verdict")
             lines = exchange.digests(unit.verdict_files(verdict), len(base.shards))
@@ -334,7 +333,7 @@ class _Driver:
         self.report(Event("judge", step.node.name))
         segments = exchange.index(store.join(place, said.shards[0].name)).rows.size if said.shards else 1
         files = tuple(store.join(place, shard.name) for shard in said.shards)
-        evidence = Evidence(files, segments, said.rows, verdict)
+        evidence = Evidence(files, segments, said.rows, verdict, step.node.stage.heft)
         whole = step.node.stage.judge(evidence, self.safe_map(step.node.name))
         if whole is not None:
             sink = pa.BufferOutputStream()

@@ -8,7 +8,7 @@ shuffles (`pack`) gathers parts.
 A stage computes; it never reads, writes, times or counts files: the runner does, and checks what came back.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -42,28 +42,34 @@ class Gathered(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the shards said, on disk, cut by the leading bits of a key into `segments`; `units[i]` is shard i's file."""
+    """What the shards said, on disk, cut by the leading bits of a key into `segments`; `units[i]` is shard i's file.
+
+    `heft`: how heavy its rows are (`Stage.heft`, one for all that a scan says of a row)."""
 
     units: tuple[str, ...]
     segments: int
     rows: int
     verdict: str
+    heft: int = 1
 
     @property
     def parts(self) -> int:
-        """Number of parts to judge: some four million rows each. Changes no result."""
-        wanted = max(1, -(-self.rows // PART_ROWS))
+        """Number of parts to judge: some four million light rows each. Changes no result."""
+        wanted = max(1, -(-self.rows * self.heft // PART_ROWS))
         return min(self.segments, 1 << (wanted - 1).bit_length())
 
     def read(self, part: int) -> pa.Table | None:
         """All rows of one part with their `shard` and `row`, in that order; None when nobody said anything."""
+        tables = list(self.tables(part))
+        return pa.concat_tables(tables) if tables else None
+
+    def tables(self, part: int) -> Iterator[pa.Table]:
+        """The same a few rows at a time, for parts that need not be in memory as a whole."""
         width = self.segments // self.parts
-        tables = []
         for shard, uri in enumerate(self.units):
             for table in exchange.read(uri, part * width, (part + 1) * width):
                 number = pa.array(np.full(table.num_rows, shard, np.uint32))
-                tables.append(table.append_column("shard", number))
-        return pa.concat_tables(tables) if tables else None
+                yield table.append_column("shard", number)
 
     def decide(self, function: Callable[[int, pa.Table], pa.Table], map: Map) -> None:
         """Turn every part into verdict lines (columns `shard`, `row` and more) and keep them cut by shard."""
@@ -116,7 +122,9 @@ class Stage:
     def located(self, place: Callable[[str], str]) -> "Stage":
         """The stage with the files that its parameters name where `place` says: they are relative to the recipe."""
         given = {field: getattr(self, field) for field in self.asset_fields}
-        return replace(self, **{field: place(value) for field, value in given.items() if isinstance(value, str)})
+        return replace(
+            self, **{field: place(v) if isinstance(v, str) else tuple(map(place, v)) for field, v in given.items()}
+        )
 
     def named(self, prefix: str) -> tuple[str, ...]:
         """The added columns as a step with this prefix calls them. What is rewritten keeps its name."""
@@ -127,13 +135,24 @@ class Stage:
         return self
 
     def bind(self, lineage: dict[str, dict[str, Any]]) -> "Stage":
-        """The stage with what it must know of how its columns were made (column name to `made_by`)."""
+        """The stage with what it must know of how its columns were made: column name to `made_by`, and under `maker`
+        the stage that made it (None for what came with the documents)."""
         return self
 
     @property
     def applies_to(self) -> tuple[str, ...]:
         """Columns that `apply` looks at."""
         return self.reads
+
+    @property
+    def records(self) -> int:
+        """About how many records a scan says of a row: more than one cut evidence into more segments."""
+        return 1
+
+    @property
+    def heft(self) -> int:
+        """About how heavy such a record is, in units of 32 bytes: heavy ones are judged in smaller parts."""
+        return 1
 
     @property
     def scans(self) -> bool:
@@ -171,6 +190,10 @@ class Stage:
     ) -> dict[str, bytes]:
         """Files to write once all parts of a shuffle are gathered."""
         return {}
+
+    def remarks(self, text: int) -> tuple[str, ...]:
+        """What `plan` says of these parameters before they run; `text` is about how many bytes of it there are."""
+        return ()
 
     def counts(self, shard: pa.Table, made: pa.Table) -> dict[str, dict[str, int]]:
         """Facts to count per unit, from what `apply` read and what it made; they end in the manifest."""

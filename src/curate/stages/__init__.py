@@ -2,14 +2,32 @@
 
 from curate.stages.clean import Clean
 from curate.stages.code import Code
+from curate.stages.confirm import Confirm
 from curate.stages.exact import Exact
 from curate.stages.heuristics import Heuristics
 from curate.stages.language import Language
 from curate.stages.mix import Mix
+from curate.stages.near import Near
 from curate.stages.pack import Pack
 from curate.stages.rank import Rank
 from curate.stages.rate import Rate
+from curate.stages.repeated_lines import RepeatedLines
 from curate.stages.select import Select
 from curate.stages.tokenize import Tokenize
 
-STAGES = (Language, Heuristics, Code, Exact, Clean, Rate, Rank, Select, Tokenize, Mix, Pack)
+STAGES = (
+    Language,
+    Heuristics,
+    Code,
+    Exact,
+    Clean,
+    RepeatedLines,
+    Near,
+    Confirm,
+    Rate,
+    Rank,
+    Select,
+    Tokenize,
+    Mix,
+    Pack,
+)

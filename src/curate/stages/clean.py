@@ -16,24 +16,13 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from curate.arrow import binary, utf8
+from curate.arrow import utf8
 from curate.errors import RecipeError
+from curate.rewriting import Bytes, Int64s, Pieces, frozen, removed, renewed, texts
 from curate.stage import Stage, Verdict
 
-Int64s = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
-REMOVED = pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("reason", pa.string())]))
 C4_COLUMNS = ("c4_sentences", "c4_lorem_ipsum_lines", "c4_curly_bracket_lines")
-
-
-class Pieces(NamedTuple):
-    """What is kept of each row (`kernels.pieces`)."""
-
-    first: Int64s
-    spans: Int64s
-    newline: Bytes
 
 
 Edit = Callable[[Int64s, Bytes], Pieces]
@@ -98,12 +87,11 @@ class Clean(Stage):
         return (*own, *(C4_COLUMNS if "c4" in self.steps else ()))
 
     def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
-        from curate.kernels.hash import xxh3_128
         from curate.kernels.pieces import rebuild
         from curate.kernels.refinedweb import characters, words_and_lines
         from curate.kernels.spans import gaps, through
 
-        offsets, data = source, original = _frozen(*utf8(shard["text"]))
+        offsets, data = source, original = frozen(*utf8(shard["text"]))
         columns: dict[str, np.ndarray] = {}
         layers: list[Layer] = []
         taken: list[tuple[str, Int64s, Int64s]] = []
@@ -116,21 +104,18 @@ class Clean(Stage):
                 first, spans = through(first, spans, layer.made, layer.data, *layer.kept)
             taken.append((reason, first, spans))
             before = data
-            offsets, data = _frozen(*rebuild(data, *kept))
+            offsets, data = frozen(*rebuild(data, *kept))
             layers.append(Layer(before, kept, offsets))
         counted = np.empty((2, shard.num_rows, 2), np.int64)
         words_and_lines(source, original, characters(), counted[0])
         words_and_lines(offsets, data, characters(), counted[1])
-        (words, _), (removed, lines) = counted[0].T, (counted[0] - counted[1]).T
-        ids = np.empty((shard.num_rows, 16), np.uint8)
-        xxh3_128(offsets, data, ids)
+        (words, _), (fewer, lines) = counted[0].T, (counted[0] - counted[1]).T
         columns |= {
-            "bytes": np.diff(offsets),
             "removed_lines": lines.astype(np.int32),
-            "removed_words": removed.astype(np.int32),
-            "removed_word_ratio": (removed / np.maximum(words, 1)).astype(np.float32),
+            "removed_words": fewer.astype(np.int32),
+            "removed_word_ratio": (fewer / np.maximum(words, 1)).astype(np.float32),
         }
-        made = {"text": _texts(offsets, data), "text_id": binary(ids), "removed": _removed(source, taken), **columns}
+        made = {**renewed(offsets, data), "removed": removed(source, taken), **columns}
         return pa.table({name: made[name] for name in self.adds})
 
     def counts(self, shard: pa.Table, made: pa.Table) -> dict[str, dict[str, int]]:
@@ -183,37 +168,9 @@ def _without(pattern: str, offsets: Int64s, data: Bytes) -> Pieces:
 
     line_first, borders = split_lines(offsets, data)
     # Lines and what lies between them, by turns: so the search needs no copy of the text.
-    found = pc.match_substring_regex(_texts(borders, data), pattern).to_numpy(zero_copy_only=False)[::2]
+    found = pc.match_substring_regex(texts(borders, data), pattern).to_numpy(zero_copy_only=False)[::2]
     first = np.empty(len(offsets), np.int64)
     spans = other_lines(line_first, borders, np.ascontiguousarray(found), first)
     newline = np.ones(len(spans), np.uint8)
     newline[first[1:][np.diff(first) > 0] - 1] = 0
     return Pieces(first, spans, newline)
-
-
-def _removed(offsets: Int64s, taken: list[tuple[str, Int64s, Int64s]]) -> pa.Array:
-    """All spans that went as one list per row, in the order of the text, counted from the row's start."""
-    rows = len(offsets) - 1
-    owner = np.concatenate([np.repeat(np.arange(rows), np.diff(first)) for _, first, _ in taken] or [offsets[:0]])
-    spans = np.concatenate([spans for _, _, spans in taken] or [np.empty((0, 2), np.int64)])
-    which = np.concatenate([np.full(len(spans), i) for i, (_, _, spans) in enumerate(taken)] or [offsets[:0]])
-    order = np.lexsort((spans[:, 0], owner))
-    owner, spans = owner[order], spans[order] - offsets[owner[order], None]
-    reasons = pa.array([reason for reason, _, _ in taken], pa.string()).take(pa.array(which[order], pa.int64()))
-    columns = [pa.array(np.ascontiguousarray(spans[:, i])) for i in range(2)]
-    first = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=rows))]).astype(np.int32)
-    values = pa.StructArray.from_arrays([*columns, reasons], fields=list(REMOVED.value_type))
-    return pa.ListArray.from_arrays(pa.array(first), values, type=REMOVED)
-
-
-def _texts(offsets: Int64s, data: Bytes) -> pa.Array:
-    """A text column over these bytes, not copied."""
-    return pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
-
-
-def _frozen(offsets: Int64s, data: Bytes) -> tuple[Int64s, Bytes]:
-    """Read-only, as the views of Arrow's bytes are: Numba compiles a version of its own for arrays that are not."""
-    offsets, data = np.ascontiguousarray(offsets), np.ascontiguousarray(data)
-    offsets.setflags(write=False)
-    data.setflags(write=False)
-    return offsets, data
