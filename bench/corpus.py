@@ -109,7 +109,7 @@ def documents(
         places = draw.integers(0, how.remembered, 1_000).tolist()
         for length, copy, place in zip(lengths, again, places, strict=True):
             if copy and len(earlier) == how.remembered:
-                document = _edited(earlier[place], how.edits, draw) if how.edits else earlier[place]
+                document = edited(earlier[place], how.edits, draw) if how.edits else earlier[place]
             else:
                 document = _shuffled(pieces, length, draw, run)
                 if len(earlier) < how.remembered:
@@ -138,7 +138,7 @@ def _shuffled(pieces: Pieces, length: int, draw: np.random.Generator, run: tuple
     return b"\n".join(parts)
 
 
-def _edited(document: bytes, edits: tuple[float, float], draw: np.random.Generator) -> bytes:
+def edited(document: bytes, edits: tuple[float, float], draw: np.random.Generator) -> bytes:
     """A copy with a share of its words changed: six of ten replaced, two dropped, two with a word before them."""
     words = document.split(b" ")
     places = np.flatnonzero(draw.random(len(words)) < draw.uniform(*edits)).tolist()

@@ -229,6 +229,11 @@ def write_compressed(folder: Path, source: str, documents: Iterable[bytes]) -> N
 def run(recipe: Path, out: Path, *, jobs: int, strike: Strike | None = None) -> Outcome:
     """Run to the end, or until `strike` falls."""
     command = [str(measure.CURATE), "run", str(recipe), "--out", str(out), "-j", str(jobs)]
+    return watched(command, out, strike=strike)
+
+
+def watched(command: list[str], out: Path, *, strike: Strike | None = None) -> Outcome:
+    """Run a command whose files go to `out`, and watch the memory of all its processes."""
     began, peak, largest = time.perf_counter(), 0, 0
     with out.with_suffix(".log").open("ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)

@@ -9,10 +9,10 @@ import regex
 WORD = 2**64
 ROOT_2, ROOT_3, ROOT_5, ROOT_7 = 0x6A09E667F3BCC909, 0xBB67AE8584CAA73B, 0x3C6EF372FE94F82B, 0xA54FF53A5F1D36F1
 """The first 64 bits of the fractional parts of four square roots, made odd."""
-ALONE = (
-    "Han Hiragana Katakana Bopomofo Thai Lao Tibetan Myanmar Khmer Tai_Le New_Tai_Lue Tai_Tham Tai_Viet Ahom Tangut "
-    "Khitan_Small_Script Nushu"
-).split()
+ALONE = [
+    *("Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Tibetan", "Myanmar", "Khmer", "Tai_Le"),
+    *("New_Tai_Lue", "Tai_Tham", "Tai_Viet", "Ahom", "Tangut", "Khitan_Small_Script", "Nushu"),
+]
 """Scripts whose characters are words."""
 SHARED = "\u3006\u3031\u3032\u3033\u3034\u3035\u303c\u3099\u309a\u30fc\uff70\uff9e\uff9f"
 """Marks that several of these scripts share, so that none is theirs: they are words as well."""

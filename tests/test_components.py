@@ -26,7 +26,7 @@ def put(edges, borders, base):
     for start, stop in itertools.pairwise([0, *sorted(borders), len(edges)]):
         rows = [(codes[a], codes[b], min(a, b) + 1) for a, b in edges[start:stop]]
         files.append(store.join(folder, f"{len(files)}.edges"))
-        components.put(files[-1], np.array(rows, np.uint64).reshape(-1, 3))
+        store.put(files[-1], components.packed(np.array(rows, np.uint64).reshape(-1, 3)))
     return files, folder
 
 

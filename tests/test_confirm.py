@@ -439,3 +439,15 @@ def test_an_index_of_another_kind_is_refused(monkeypatch):
     monkeypatch.setattr(Remembered, "shelf", {"old": Remembered({})})
     with pytest.raises(AssetError, match="`verify: exact`, this step compares with `verify: sketch`"):
         bound(near(against=("old",)), jaccard=0.5, verify="sketch")
+
+
+@pytest.mark.parametrize("transitive", [False, True])
+def test_the_first_index_counts_before_the_smaller_name(monkeypatch, transitive):
+    text, low, high = "a b c d e f", bytes(8), bytes([9] * 8)
+    monkeypatch.setattr(index_module, "Index", Remembered)
+    shelf = {"a": Remembered({high: ("first", text)}), "b": Remembered({low: ("second", text)})}
+    monkeypatch.setattr(Remembered, "shelf", shelf)
+    table = corpus([document(text, known=[low, high])])
+    for against, of in ((("a", "b"), "first"), (("b", "a"), "second")):
+        stage = bound(near(against=against), jaccard=0.5, transitive=transitive)
+        assert confirmed(stage, table) == [(True, of, 1.0, 1)]

@@ -29,6 +29,7 @@ from curate.execute import pool
 from curate.index import Index
 from curate.kernels.probe import mark, meet
 from curate.run import run
+from curate.scopes import scoped
 from curate.sketch import Sketch
 
 ENOUGH = 2**64 - 1
@@ -395,6 +396,28 @@ def test_scopes_are_kept_apart(tmp_path: Path) -> None:
     for name, more, expected in (("same", " x", 20), ("other", " xy", 0)):  # the crawl is by the length of the text
         new = made(tmp_path, name, [text + more for text in texts], more=", per: crawl, against: [index]")
         assert len(dropped(new)) == expected
+
+
+def test_copies_are_one_entry_and_short_texts_none(tmp_path: Path) -> None:
+    draw = random.Random(4)
+    odd = [text for text in (prose(draw) for _ in range(60)) if len(text) % 2]
+    path = write(tmp_path, "old", [])
+    (tmp_path / "old.yaml").write_text(path.read_text().replace("ngram: 3", "ngram: 3, per: crawl"))
+    rows = [(text, crawl) for text in odd for crawl in ("a", "b")] + [("two words", "a"), ("", "b")]
+    lines = [json.dumps({"text": text, "crawl": crawl}) for text, crawl in rows]
+    (tmp_path / "old" / "0.jsonl").write_text("\n".join(lines) + "\n")
+    run(recipe.load(str(path)), str(tmp_path / "run"))
+    told = indexing.add(str(tmp_path / "index"), str(tmp_path / "run"))
+    assert told["documents"] == len(rows)
+    assert len(odd) <= told["entries"] <= len(odd) * len(told["segments"])
+    assert told["keys"] == 2 * 20 * len(odd)
+    index = Index.open(str(tmp_path / "index"))
+    keys, alike = index.sketch.keys(pa.array(odd))
+    assert alike.all()
+    for crawl, there in (("a", True), ("b", True), ("c", False)):
+        mixed = np.unique(scoped(keys, pa.array([crawl] * len(odd))))
+        assert index.known(mixed)[1].all() == there
+    assert not index.known(np.unique(keys))[1].any()
 
 
 # --- what it is for ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import random
 import tracemalloc
 import unicodedata
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import oracle_minhash as oracle
@@ -34,7 +35,7 @@ def lists(rows: tuple[np.ndarray, np.ndarray]) -> list[list[int]]:
     first, values = rows
     assert first[0] == 0
     assert first[-1] == len(values)
-    return [values[start:stop].tolist() for start, stop in zip(first, first[1:], strict=False)]
+    return [values[start:stop].tolist() for start, stop in pairwise(first)]
 
 
 def shingled(texts: list[str], ngram: int, unit: str = "words", *, before: str = "") -> list[list[int]]:
@@ -178,10 +179,10 @@ def test_broken_bytes_are_read_as_something(text):
 
 def test_hashes_of_shingles_collide_as_chance_has_it():
     # Numbers in all combinations, and words that differ in their last letter, which weak hashes confuse.
-    numbers = np.random.default_rng(3).integers(0, 100, (400_000, 5))
+    numbers = np.random.default_rng(3).integers(0, 100, (200_500, 5))
     for form in ("{}", "abcdefg{:02d}", "{:02d}abcdefghijklmnopq"):
         names = [form.format(i) for i in range(100)]
-        distinct = np.unique(numbers, axis=0)[:300_000]
+        distinct = np.unique(numbers, axis=0)[:200_000]
         (found,) = shingled([". ".join(" ".join(names[i] for i in row) for row in distinct.tolist())], 5)
         hashes = np.array(found[::5], np.uint32)
         assert len(hashes) == len(distinct)
@@ -318,7 +319,7 @@ def test_datasketch_finds_the_pairs_that_keys_tell():
     texts = []
     for _ in range(40):
         base = rng.sample(words, len(words))
-        for edits in (0, 2, 5, 9, 14):
+        for edits in (0, 1, 2, 3, 5):
             changed = list(base)
             for _ in range(edits):
                 changed[rng.randrange(len(changed))] = str(rng.random())
@@ -488,7 +489,7 @@ def test_a_setting_that_cannot_be_is_refused(field, value):
 
 @pytest.mark.parametrize(("threshold", "hashes"), [(0, 128), (1, 128), (1.2, 9), (0.8, 0), (0.8, 1.5)])
 def test_a_threshold_that_cannot_be_is_refused(threshold, hashes):
-    with pytest.raises(RecipeError, match="^(threshold|hashes) is "):
+    with pytest.raises(RecipeError, match=r"^(threshold|hashes) is "):
         optimal(threshold, hashes)
 
 

@@ -14,8 +14,8 @@ from oracle_near import Said, groups_slowly, leaders_slowly
 from curate import exchange, recipe, store, unit
 from curate.arrow import binary, utf8
 from curate.errors import RecipeError
-from curate.execute import serial
-from curate.kernels.buckets import best_of_each, heads, places, sets
+from curate.execute import pool, serial
+from curate.kernels.buckets import find, lead_best, lead_first, places, sets
 from curate.kernels.hash import xxh3_128
 from curate.sketch import PRESETS, Sketch
 from curate.stage import PART_ROWS, Evidence, Verdict
@@ -183,8 +183,7 @@ def test_half_of_all_rows_alike_cost_an_edge_each():
     ]
     stage = Near(keep="longest")
     evidence = evidence_of(stage, [table_of(rows)])
-    seen = evidence.read(0)
-    edges, lines = module._edges(seen, stage)
+    ((edges, lines),) = module._edges(0, stage, module._plan(evidence))
     assert len(edges) == 199 * 14
     assert lines.num_rows == 0  # a leader of the same text needs no name
 
@@ -227,6 +226,27 @@ def test_it_resumes_where_it_was_stopped(after):
             stage.judge(evidence, serial)
     assert again.call_count == max(0, 8 - after)
     assert applied(stage, shards, evidence) == drive(stage, shards)
+
+
+def test_a_pool_gives_the_same_bytes(tmp_path):
+    draw = np.random.default_rng(2)
+    rows = [{"text": " ".join(draw.choice(ANIMALS, 3)), "source": None, "score": None} for _ in range(300)]
+    stage, shards = Near(**SMALL, keep="longest"), cut(table_of(rows), [90, 200])
+    evidence = evidence_of(stage, shards, parts=4)
+    files = []
+    for number, uri in enumerate(evidence.units):
+        files.append(str(tmp_path / f"{number}.cut"))
+        store.put(files[-1], store.read(uri))
+    local = Evidence(tuple(files), 8, evidence.rows, str(tmp_path / "verdict"))
+    stage.judge(evidence, serial)
+    with pool(2) as map:
+        stage.judge(local, map)
+    said = [
+        {name: store.read(store.join(place.verdict, name)) for name in store.listing(place.verdict)}
+        for place in (evidence, local)
+    ]
+    assert said[0] == said[1]
+    assert said[0]
 
 
 class Frozen:
@@ -325,15 +345,23 @@ def test_reads_what_it_needs():
 KEY = st.one_of(st.integers(0, 3), st.sampled_from([1 << 40, 2 << 40, (1 << 64) - 1]))
 
 
-@given(st.lists(st.tuples(KEY, st.integers(0, 2), st.integers(0, 2)), max_size=80))
-def test_leaders_of_buckets(rows):
-    keys, worth, names = (np.array([row[side] for row in rows], np.uint64) for side in range(3))
-    head = np.empty(len(rows), np.int32)
-    heads(keys, places(len(rows)), head)
-    assert head.tolist() == [next(j for j, other in enumerate(rows) if other[0] == row[0]) for row in rows]
-    best_of_each(head, worth, names, np.empty(len(rows), np.int32))
-    for row, leader in zip(rows, head.tolist(), strict=True):
-        assert leader == min((-w, n, j) for j, (key, w, n) in enumerate(rows) if key == row[0])[2]
+@given(st.lists(st.tuples(KEY, st.integers(0, 2), st.integers(0, 2)), max_size=80), st.lists(st.integers(0, 80)))
+def test_leaders_of_buckets(rows, borders):
+    keys = np.array([row[0] for row in rows], np.uint64)
+    said = np.array([(row[1], row[2], i) for i, row in enumerate(rows)], np.uint64).reshape(-1, 3)
+    table, held, count = places(len(rows)), np.empty(len(rows), np.uint64), 0
+    first, best = np.empty_like(said), np.empty_like(said)
+    for start, stop in itertools.pairwise([0, *sorted(min(border, len(rows)) for border in borders), len(rows)]):
+        bucket = np.empty(stop - start, np.int32)
+        after = find(keys[start:stop], table, held, count, bucket)
+        assert held[bucket].tolist() == keys[start:stop].tolist()
+        lead_first(bucket, said[start:stop], count, first)
+        lead_best(bucket, said[start:stop], count, best)
+        count = after
+    assert held[:count].tolist() == list(dict.fromkeys(keys.tolist()))
+    for key, a, b in zip(held.tolist(), first[:count, 2].tolist(), best[:count, 2].tolist(), strict=False):
+        assert a == next(i for i, row in enumerate(rows) if row[0] == key)
+        assert b == min((-w, n, i) for i, (k, w, n) in enumerate(rows) if k == key)[2]
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), KEY), max_size=60))

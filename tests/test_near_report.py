@@ -16,7 +16,9 @@ from curate import cli, edits, near_measure, recipe
 from curate.edits import CUTS, EDITS, SHARES, Material, edited, inject
 from curate.errors import RecipeError
 from curate.near_measure import shingles
-from curate.near_report import near_report
+from curate.near_report import near_report, show
+from curate.near_sample import of_run
+from curate.run import run
 from curate.sketch import Sketch
 
 MATERIAL = Material(tuple(f"pool{i}" for i in range(50)), "their head\n\ntheir middle\n\ntheir foot")
@@ -323,11 +325,63 @@ def test_only_what_the_steps_need_is_done_and_branches_stay_what_they_are(tmp_pa
     assert told["left_out"]["exempt"] == sum(count > 480 for count in words)
 
 
+def test_what_holds_for_the_whole_corpus_is_left_out_and_that_is_said(tmp_path, corpus, capsys):
+    stages = "  - near: {against: [nowhere.index]}\n  - confirm: {jaccard: 0.7, max_removed: {web: 0.0}}\n"
+    told = reported(tmp_path, corpus, stages, documents=20)
+    assert told["without_indexes"] == 1
+    assert told["removed"]["rows"] > 20
+    show(told)
+    assert "matches with indexes (`against`) are not measured" in capsys.readouterr().out
+
+
 def test_rare_documents_are_looked_for_until_they_are_enough(tmp_path, corpus):
     stages = "  - heuristics:\n  - select: {keep: {starred: stars >= 80}}\n" + STAGES
     many = [*corpus[:100], *({**one, "stars": 0} for one in corpus[:100])]
     told = reported(tmp_path, many, stages, documents=12)
     assert told["documents"] == 12
+
+
+RUN = """
+  - heuristics:
+  - exact:
+  - select: {keep: {original: not duplicate, long: words > 100}, carry: [stars]}
+  - clean: {patterns: {junk: "^junk"}}
+  - near: {threshold: 0.75, hashes: 120, unit: characters, ngram: 12, per: source, among: stars <> 7, keep: highest, by: stars}
+    name: found
+  - heuristics:
+  - confirm: {containment: 0.8, of: found_, exempt: words > 480, max_removed: {web: 0.9}}
+  - select: {name: kept, keep: {original: not near_duplicate}}
+""".lstrip("\n")  # noqa: E501
+
+
+def test_a_finished_run_is_measured_like_its_recipe(tmp_path, corpus, capsys):
+    junk = [{**one, "text": f"{one['text']}\n{LINES}"} for one in corpus]
+    path = write(tmp_path, junk, RUN + "  - near:\n  - confirm: {jaccard: 0.9}\n    name: last\n")
+    loaded = recipe.load(path)
+    run(loaded, str(tmp_path / "run"))
+    of_recipe = near_report(loaded, near="found")
+    of_run = near_report(str(tmp_path / "run"), near="found")
+    assert of_run == {**of_recipe, "of": str(tmp_path / "run")}
+    assert of_run["left_out"]["do not compete"] == 1
+    assert of_run["left_out"]["exempt"] > 0
+    assert near_report(str(tmp_path / "run"), near="near")["threshold"]["at"] == 0.9
+    assert cli.main(["near-report", str(tmp_path / "run"), "--near", "found", "--documents", "10", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == near_report(str(tmp_path / "run"), near="found", documents=10)
+
+
+def test_of_a_run_in_shards_the_first_of_all_are_drawn(tmp_path, corpus):
+    for part in range(20):
+        (tmp_path / f"{part:02d}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in corpus[part:100:20] * 2))
+    (tmp_path / "recipe.yaml").write_text(
+        f"ingest: {{files: '*.jsonl', source: web, shard_bytes: 6000}}\nstages:\n  - exact:\n{STAGES}"
+    )
+    done = run(recipe.load(str(tmp_path / "recipe.yaml")), str(tmp_path / "run"))
+    assert len(done.source.manifest.shards) == 20
+    told = near_report(str(tmp_path / "run"), documents=10)
+    assert told["documents"] == 10
+    table = of_run(str(tmp_path / "run"), documents=10, seed=3, near=None).table
+    every = of_run(str(tmp_path / "run"), documents=200, seed=3, near=None).table
+    assert table["origin"].to_pylist() == every["origin"].to_pylist()[:10]
 
 
 # --- what people and machines see ------------------------------------------------------------------------------------
@@ -378,6 +432,17 @@ def test_what_cannot_be_measured_is_refused(tmp_path, corpus, stages, options, s
     with pytest.raises(RecipeError) as raised:
         near_report(loaded, **options)
     assert said in str(raised.value)
+
+
+def test_an_unfinished_run_is_refused(tmp_path, corpus):
+    loaded = recipe.load(write(tmp_path, corpus))
+    with pytest.raises(RecipeError, match="no run folder"):
+        near_report(str(tmp_path / "run"))
+    run(loaded, str(tmp_path / "run"))
+    for folder in (tmp_path / "run").glob("confirm-*"):
+        (folder / "manifest.json").unlink()
+    with pytest.raises(RecipeError, match=r"'confirm' of .* is unfinished; `curate run` finishes it"):
+        near_report(str(tmp_path / "run"))
 
 
 def test_nothing_is_left_behind(tmp_path, corpus):

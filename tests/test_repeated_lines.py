@@ -168,7 +168,7 @@ def test_each_scope_is_a_corpus_of_its_own():
     assert [row["text"] for row in left(stage, cut_into(table, [2]))] == ["a", "a", "a", "", "a", ""]
     numbers = table.set_column(1, "crawl", pa.array([1, 2, None, 1, 0, None], pa.int32()))
     assert [row["text"] for row in left(stage, cut_into(numbers, [2]))] == ["a", "a", "a", "", "a", ""]
-    with pytest.raises(RecipeError, match="per 'crawl': it is double"):
+    with pytest.raises(RecipeError, match="`per` names a column of double"):
         stage.scan(table.set_column(1, "crawl", pa.array([0.5] * 6)))
 
 

@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--limit", type=_positive, metavar="N", help="as for `run`")
 
     near = add("near-report", _near_report, "measure what near-duplicate removal finds, on edited copies of your data")
-    near.add_argument("recipe", metavar="RECIPE.yaml")
+    near.add_argument("recipe", metavar="RECIPE.yaml", help="a recipe, or the folder of a finished run")
     near.add_argument("--documents", type=_positive, default=2000, metavar="N", help="documents drawn (default 2000)")
     near.add_argument("--seed", type=_count, default=0, metavar="N", help="which documents and edits (default 0)")
     near.add_argument("--near", metavar="NAME", help="the `near` step, if there are several")
@@ -225,9 +225,10 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _near_report(options: argparse.Namespace) -> int:
-    from curate import near_report, recipe, report
+    from curate import near_report, plan, recipe, report, store
 
-    loaded = recipe.load(options.recipe)
+    is_run = store.exists(store.join(options.recipe, plan.STATE))
+    loaded = options.recipe if is_run else recipe.load(options.recipe)
     _tell_first_use()
     with report.Report() as shown:
         told = near_report.near_report(

@@ -21,16 +21,20 @@ _BLOCK = 1 << 20
 _ROW = 24
 
 
-def put(uri: str, edges: np.ndarray) -> None:
-    """Write edges uint64[m, 3]: two places and a key below 2^64 - 1. A place is shard * 2^32 + row."""
-    store.put(uri, np.ascontiguousarray(edges, "<u8").reshape(-1).view(np.uint8).data)
+def packed(edges: np.ndarray) -> memoryview:
+    """Edges as they are in files, one after another: uint64[m, 3], two places and a key below 2^64 - 1.
+
+    A place is shard * 2^32 + row.
+    """
+    return np.ascontiguousarray(edges, "<u8").reshape(-1).view(np.uint8).data
 
 
 def keys(files: list[str], base: np.ndarray, folder: str, *, map: Map, fan: int = FAN) -> str:
     """The file of the smallest key of each node's component: uint64[nodes], `NONE` for a node without an edge.
 
-    `files` are from `put`. The number of a node is `base[shard] + row`; `base` int64[shards + 1] ends with the number
-    of nodes. `folder` takes what is made on the way; a file that is there is done, so equal folders need equal files.
+    `files` hold edges, `packed`. The number of a node is `base[shard] + row`; `base` int64[shards + 1] ends with the
+    number of nodes. `folder` takes what is made on the way; a file that is there is done, so equal folders need equal
+    files.
     """
     level = 0
     while True:
@@ -85,4 +89,4 @@ def _put_forest(uri: str, parent: np.ndarray, smallest: np.ndarray) -> None:
             node = start + np.flatnonzero(smallest[start : start + _BLOCK] != NONE)
             edges = np.empty((len(node), 3), "<u8")
             edges[:, 0], edges[:, 1], edges[:, 2] = node, parent[node], smallest[node]
-            file.write(edges.reshape(-1).view(np.uint8).data)
+            file.write(packed(edges))

@@ -7,6 +7,7 @@ text: that may be gone. Keys that are looked for stream past sorted, so a look c
 index has in their range.
 """
 
+import json
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,7 +19,7 @@ from curate import store
 from curate.assets import INDEX
 from curate.errors import AssetError
 from curate.kernels.probe import SLOTS_PER_KEY, mark, meet
-from curate.manifest import Damaged, canonical, parse, sealed, unsealed
+from curate.manifest import canonical, sealed, unsealed
 from curate.segment import BLOCK, PIECE, Reader, borders, reading, shingles, signatures
 from curate.sketch import Sketch
 
@@ -69,14 +70,14 @@ class Index:
             found = f"{uri} has no {INDEX}, so it is no index" if store.exists(uri) else f"there is no folder {uri}"
             raise AssetError(f"{found}; `curate index add` makes one")
         try:
-            raw = parse(place)
+            raw = json.loads(store.read(place))
             written = raw.get("format") if isinstance(raw, dict) else None
             if isinstance(written, int) and written > FORMAT:
                 raise AssetError(f"{place} has format {written}, this version reads up to {FORMAT}: use a newer one")
             body = unsealed(raw)
             segments = tuple(Segment(**one) for one in body["segments"])
             settings = dict(body["settings"])
-        except (Damaged, ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise AssetError(f"{place} is damaged ({error}); fetch it again, or make the index anew") from error
         sizes = store.listing(uri)
         for segment in segments:

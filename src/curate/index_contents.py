@@ -124,6 +124,4 @@ def _checked(job: tuple[str, str]) -> None:
     place, digest = job
     with reading(place) as reader:
         if reader.check() != digest:
-            raise AssetError(
-                f"{place} is not what {INDEX} names: fetch it again, or make the index anew"
-            )
+            raise AssetError(f"{place} is not what {INDEX} names: fetch it again, or make the index anew")

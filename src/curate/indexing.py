@@ -1,4 +1,4 @@
-"""Making, showing and exporting an index of kept documents.
+"""Adding the documents that a run kept to an index of documents.
 
 What a finished run kept is added shard by shard, each text read and sketched once; the segment of a shard is named by
 all that decides its content, so a shard that is in the index already costs nothing, and an `add` that was killed goes
@@ -34,8 +34,7 @@ from curate.view import read
 VERSION = 1
 """Rises when equal documents and settings would give another segment."""
 _SUFFIX = ".segment"
-_TEXT_AT_ONCE, _VALUES_AT_ONCE = 4 << 20, 4 << 20
-_ROWS_AT_ONCE = 4096
+_TEXT_AT_ONCE, _VALUES_AT_ONCE = 1 << 20, 4 << 20
 
 
 def add(
@@ -51,7 +50,8 @@ def add(
 
     The documents are those of the last `select`, or of the step called `of`; the settings those of the run's `near`
     step, called `near` where there are several. `verify`: keep shingles (`exact`, for a new index the default) or
-    signatures. Segments that are there already stay as they are. Gives what `info` gives, and what was `added`.
+    signatures. A shard that is there already is passed over; the same documents cut into other shards are added again,
+    which changes no answer. Gives what `info` gives, and what was `added`.
 
     RecipeError where the run has no such step or the index has other settings, which it names; BusyError while another
     process adds to it.
@@ -161,7 +161,8 @@ class _Job:
 def _made(jobs: dict[str, _Job], map: Map) -> Iterator[Segment]:
     """The segments; those that finish stay where one fails, for the next `add`."""
     results = list(map(partial(attempt, work=_segment), jobs.values()))
-    failed = [(name, r.message, r.exit_code) for name, r in zip(jobs, results, strict=True) if isinstance(r, Failed)]
+    pairs = zip(jobs.values(), results, strict=True)
+    failed = [(store.basename(job.file), r.message, r.exit_code) for job, r in pairs if isinstance(r, Failed)]
     if failed:
         raise UnitsFailed("index", failed, len(results))
     yield from results
@@ -224,7 +225,7 @@ def _contents(table: pa.Table, settings: dict[str, Any]) -> Contents:
 
 
 def _parts(table: pa.Table, sketch: Sketch) -> Iterator[pa.Table]:
-    """The table a few megabytes of text at a time."""
+    """The table a megabyte of text or so at a time."""
     offsets, _ = utf8(table["text"])
     most = max(1, _VALUES_AT_ONCE // sketch.hashes)
     start = 0

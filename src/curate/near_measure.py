@@ -37,7 +37,6 @@ class Asked:
 
     near: Node
     confirm: Node
-    before: tuple[Node, ...]
 
     @property
     def sketch(self) -> Sketch:
@@ -232,7 +231,7 @@ def _standing(asked: Asked, table: pa.Table) -> Int64s:
         ties = [np.arange(table.num_rows)]
     else:
         column = one(table["bytes" if stage.keep == "longest" else stage.by or ""])
-        value = column.cast(pa.float64()).fill_null(np.nan).to_numpy()
+        value = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy()
         ties.append(np.where(np.isnan(value), np.inf, -value))
     place = np.empty(table.num_rows, np.int64)
     place[np.lexsort(ties)] = np.arange(table.num_rows)

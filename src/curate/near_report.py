@@ -5,7 +5,6 @@ in memory. What they should have found is worked out a second way, slowly: sets 
 catch: a copy made here is one edit of one kind, and nine of a document are more than most documents have.
 """
 
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,30 +13,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate import edits, exchange, expressions, plan, store, unit
-from curate.draw import draws
+from curate import exchange, store, unit
 from curate.edits import inject
-from curate.errors import RecipeError, nearest
+from curate.errors import RecipeError
 from curate.execute import serial
 from curate.near_measure import Asked, Measured
+from curate.near_sample import FEWEST, of_recipe, of_run
 from curate.recipe import Node, Recipe
-from curate.run import Event, run
+from curate.run import Event
 from curate.stage import Evidence, Stage
-from curate.stages.confirm import Confirm
-from curate.stages.near import Near
-from curate.view import View, read
 
-FEWEST = 10
-"""Documents below which nothing is said."""
-SHORTEST = 50
-"""Words below which a document is not drawn: two in a hundred of fewer are none."""
 _SEGMENTS = 8
 
 Told = dict[str, Any]
 
 
 def near_report(
-    recipe: Recipe,
+    recipe: Recipe | str,
     *,
     documents: int = 2000,
     seed: int = 0,
@@ -46,10 +38,11 @@ def near_report(
 ) -> Told:
     """Recall and precision of the step `near` (the only one where not named) and of the `confirm` behind it.
 
-    Raw files are ingested and taken through the steps before it, as many as `documents` usable ones need: rows that
-    compete (`among`), are not exempt and have at least 50 words. Each gets one copy per edit of `edits.EDITS` that
+    Raw files of a recipe are ingested and taken through the steps before it, as many as `documents` usable ones need;
+    of a finished run, named by its folder, the rows are taken that its step saw. Usable are rows that compete
+    (`among`), are not exempt and have at least 50 words. Each gets one copy per edit of `edits.EDITS` that
     changes it, with its values in all columns but text, id, bytes and origin; so copies stay within its scope. Indexes
-    (`against`) and `max_removed` are left out. Memory: some 70 bytes for each of the sample's text.
+    (`against`) and `max_removed` are left out. Memory: some 70 bytes for each byte of the sample's text.
 
     By edit: `pairs` of a document and its copy, their mean exact `jaccard`; `expected` pairs with a band in common, by
     the S-curve, those `found`, and the difference in `points` of a hundred pairs; `linked` by an edge to a leader;
@@ -61,20 +54,22 @@ def near_report(
         raise RecipeError(f"{documents} documents tell nothing: at least {FEWEST} are wanted")
     if not 0 <= seed < 1 << 64:
         raise RecipeError(f"a seed is a whole number from 0 to 2^64 - 1, found {seed}")
-    asked = _asked(recipe, near)
-    sample, left_out = _sample(recipe, asked, documents, seed, report)
-    injected = inject(sample, seed)
-    asked, table = _judged(asked, injected.table)
+    if isinstance(recipe, Recipe):
+        sample = of_recipe(recipe, documents=documents, seed=seed, near=near, report=report)
+    else:
+        sample = of_run(recipe, documents=documents, seed=seed, near=near)
+    injected = inject(sample.table, seed)
+    asked, table = _judged(sample.asked, injected.table)
     measured = Measured(asked, replace(injected, table=table))
     return {
-        "recipe": recipe.name,
+        "of": sample.name,
         "near": asked.near.name,
         "confirm": asked.confirm.name,
         "seed": seed,
-        "documents": sample.num_rows,
+        "documents": sample.table.num_rows,
         "rows": table.num_rows,
-        "left_out": left_out,
-        "without_indexes": len(getattr(_find(recipe, asked.near.name).stage, "against", ())),
+        "left_out": sample.left_out,
+        "without_indexes": sample.indexes,
         "sketch": asked.sketch.identity(),
         "threshold": {
             "measure": asked.measure,
@@ -84,155 +79,6 @@ def near_report(
         "curve": asked.sketch.curve(),
         **measured.told(),
     }
-
-
-# --- the recipe ------------------------------------------------------------------------------------------------------
-
-
-def _asked(recipe: Recipe, near: str | None) -> Asked:
-    """The step to measure and the `confirm` that takes its columns."""
-    names = [node.name for node in recipe.nodes if isinstance(node.stage, Near)]
-    if not names:
-        raise RecipeError(
-            f"'{recipe.name}' has no `near` step to measure: add `- near: {{preset: fineweb}}` and behind it "
-            "`- confirm: {jaccard: 0.7}`"
-        )
-    if near is not None and near not in names:
-        hint = nearest(near, names) or f"; those are {', '.join(names)}"
-        raise RecipeError(f"no `near` step of '{recipe.name}' is called '{near}'{hint}")
-    if near is None and len(names) > 1:
-        raise RecipeError(f"'{recipe.name}' has several `near` steps: choose one with --near: {', '.join(names)}")
-    index = next(i for i, node in enumerate(recipe.nodes) if node.name == (near or names[0]))
-    proposing = recipe.nodes[index]
-    for later, node in enumerate(recipe.nodes[index + 1 :], index + 1):
-        if isinstance(node.stage, Confirm) and node.stage.of == proposing.prefix:
-            assert isinstance(proposing.stage, Near)
-            alone = replace(proposing, stage=replace(proposing.stage, against=()))
-            return Asked(alone, replace(node, stage=replace(node.stage, max_removed=None)), recipe.nodes[:later])
-    of = f", of: {proposing.prefix}" if proposing.prefix else ""
-    raise RecipeError(
-        f"no `confirm` proves what '{proposing.name}' proposes: add `- confirm: {{jaccard: 0.7{of}}}` behind it"
-    )
-
-
-def _find(recipe: Recipe, name: str) -> Node:
-    return next(node for node in recipe.nodes if node.name == name)
-
-
-def _needed(steps: tuple[plan.Step, ...], wanted: set[int]) -> set[int]:
-    """Steps without which those wanted cannot be: their documents, and what gives the columns that they read."""
-    found: set[int] = set()
-    while wanted:
-        index = wanted.pop()
-        found.add(index)
-        step = steps[index]
-        reads = {*step.node.stage.reads, *step.node.stage.applies_to}
-        reads |= {*step.gives} if step.node.stage.gathers else set()
-        givers = {name: i for i in step.columns for name in steps[i].gives}
-        more = {givers[name] for name in reads if name in givers} | {step.documents}
-        wanted |= {i for i in more if i >= 0} - found
-    return found
-
-
-def _alone(nodes: tuple[Node, ...], needed: set[int]) -> tuple[Node, ...]:
-    """The nodes at these places, each from what it was from, or what that was from, where that is left out."""
-    kept: list[Node] = []
-    stands, previous = {"ingest": "ingest"}, "ingest"
-    for index, node in enumerate(nodes):
-        source = stands[node.source or previous]
-        stands[node.name] = node.name if index in needed else source
-        previous = node.name
-        if index in needed:
-            kept.append(replace(node, source=source))
-    return tuple(kept)
-
-
-# --- the sample ------------------------------------------------------------------------------------------------------
-
-
-def _sample(
-    recipe: Recipe, asked: Asked, documents: int, seed: int, report: Callable[[Event], None]
-) -> tuple[pa.Table, dict[str, int]]:
-    """The documents that are edited, with all columns that the two steps read, and how many were passed over why."""
-    most = recipe.ingest.limit
-    limit = 2 * documents
-    with tempfile.TemporaryDirectory(prefix="curate-near-report-") as scratch:
-        while True:
-            limit = min(limit, most or limit)
-            table, share = _seen(recipe, asked, scratch, limit, report)
-            sample, left_out = _usable(table, asked, documents, seed)
-            if sample.num_rows == documents or share >= 1 or limit == most:
-                break
-            limit *= 4
-    if sample.num_rows < FEWEST:
-        said = ", ".join(f"{count:,} {why}" for why, count in left_out.items() if count)
-        raise RecipeError(
-            f"{sample.num_rows} documents reach '{asked.near.name}' that can be edited, at least {FEWEST} are wanted"
-            + (f"; passed over: {said}" if said else "")
-        )
-    return sample, left_out
-
-
-def _seen(
-    recipe: Recipe, asked: Asked, scratch: str, limit: int, report: Callable[[Event], None]
-) -> tuple[pa.Table, float]:
-    """What the near step would see of `limit` raw records, and the share of all raw records that these are."""
-    nodes = tuple(asked.near if node.name == asked.near.name else node for node in asked.before)
-    whole = replace(recipe, nodes=(*nodes, asked.confirm))
-    source = plan.survey(whole, scratch, serial, limit=limit)
-    steps = plan.resolve(whole, scratch, source)
-    place, last = nodes.index(asked.near), len(steps) - 1
-    first, second = steps[place], steps[last]
-    texts = [max((i for i in s.columns if steps[i].node.stage.rewrites), default=-1) for s in (first, second)]
-    if first.documents != second.documents or texts[0] != texts[1]:
-        raise RecipeError(
-            f"'{asked.confirm.name}' sees other documents or texts than '{asked.near.name}': let no `select` and "
-            "nothing that rewrites texts stand between them"
-        )
-    needed = _needed(steps, {place, last}) - {place, last}
-    result = run(
-        replace(whole, nodes=_alone(whole.nodes, needed)),
-        scratch,
-        limit=limit,
-        report=report,
-        compression="none",
-    )
-    made = {step.node.name: dataset for step, dataset in result.steps}
-    made_of = {i: made[steps[i].node.name] for i in needed}
-    columns = tuple(made_of[i] for i in sorted({*first.columns, *second.columns} & needed))
-    view = View(result.source if first.documents < 0 else made_of[first.documents], columns)
-    own = {*first.gives, *second.gives}
-    stages = (first.node.stage, second.node.stage)
-    wanted = ["id", "text", "bytes", "origin", *(n for s in stages for n in (*s.reads, *s.applies_to) if n not in own)]
-    names = tuple(dict.fromkeys(wanted))
-    shards = [
-        read(view.files(i, names), shard.rows).select(list(names))
-        for i, shard in enumerate(view.documents.manifest.shards)
-    ]
-    return pa.concat_tables(shards).unify_dictionaries().combine_chunks(), source.share
-
-
-def _usable(table: pa.Table, asked: Asked, documents: int, seed: int) -> tuple[pa.Table, dict[str, int]]:
-    """The first usable documents in the keyed order of `seed`."""
-    assert isinstance(asked.near.stage, Near)
-    assert isinstance(asked.confirm.stage, Confirm)
-    among, exempt = asked.near.stage.among, asked.confirm.stage.exempt
-    competes = expressions.evaluate(among, table)[0] if among else np.ones(table.num_rows, bool)
-    exempted = expressions.evaluate(exempt, table)[0] if exempt else np.zeros(table.num_rows, bool)
-    left_out = {"do not compete": 0, "exempt": 0, f"of fewer than {SHORTEST} words": 0}
-    taken: list[int] = []
-    for row in np.argsort(draws(table, seed), kind="stable").tolist():
-        if len(taken) == documents:
-            break
-        if not competes[row]:
-            left_out["do not compete"] += 1
-        elif exempted[row]:
-            left_out["exempt"] += 1
-        elif len(edits.spans(table["text"][row].as_py())) < SHORTEST:
-            left_out[f"of fewer than {SHORTEST} words"] += 1
-        else:
-            taken.append(row)
-    return table.take(pa.array(taken, pa.int64())), left_out
 
 
 # --- the steps -------------------------------------------------------------------------------------------------------
@@ -319,11 +165,7 @@ def show(told: Told) -> None:
         )
     console.print()
     console.print(table)
-    console.print(
-        f"expected, found: pairs that share a band, by the S-curve and counted; points: the difference of 100 pairs; "
-        f"linked: by an edge to a leader; removed: of pairs >= {at['at']:g}, one is gone, against any row; "
-        "by curve: the recall that the S-curve lets expect\n"
-    )
+    console.print()
     for line in _ending(told):
         console.print(line, soft_wrap=True)
 
@@ -339,13 +181,17 @@ def _passed_over(told: Told) -> Iterator[str]:
 def _ending(told: Told) -> Iterator[str]:
     removed, lost, at = told["removed"], told["lost"], told["threshold"]
     yield (
+        "expected and found share a band, by the S-curve and in fact; points: the difference of a hundred pairs; "
+        f"linked: by an edge to a leader; removed: of pairs >= {at['at']:g} one row went; by curve: the recall expected"
+    )
+    yield (
         f"precision {_decimals(removed['precision'], 4)}: of {removed['rows']:,} rows removed, {removed['rightly']:,} "
         f"have an exact {at['measure']} of at least {at['at']:g} with the row that stayed"
     )
     drawn = " drawn" if lost["drawn"] else ""
     yield (
-        f"lost {100 * lost['share']:.2f} %: of {lost['above']:,}{drawn} pairs as similar that share a band, "
-        f"{lost['both_stayed']:,} stayed both, as edges go to leaders alone and rows are removed one by one"
+        f"lost {100 * lost['share']:.2f} %: of {lost['above']:,}{drawn} pairs as similar that share a band, both rows "
+        f"of {lost['both_stayed']:,} stayed: edges lead to the leader of a bucket alone, and rows go one by one"
     )
     points = ", ".join(f"{point} {chance:.3f}" for point, chance in told["curve"].items())
     own = f"; at {at['at']:g} it is {at['probability']:.3f}" if at["probability"] is not None else ""

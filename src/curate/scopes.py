@@ -21,12 +21,12 @@ def scoped(keys: np.ndarray, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     from curate.kernels.hash import combine
 
     made = np.ascontiguousarray(keys).reshape(-1).copy()
-    combine(made, np.repeat(_hashes(column), keys.shape[1]))
+    combine(made, np.repeat(scopes(column), keys.shape[1]))
     return made.reshape(keys.shape)
 
 
-def _hashes(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """One uint64 for each row's scope."""
+def scopes(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """A hash of each row's scope, uint64[n]. RecipeError as above."""
     from curate.kernels.hash import xxh3_64
 
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
@@ -37,5 +37,5 @@ def _hashes(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     values = np.empty(len(codes.dictionary) + 1, np.uint64)
     values[-1] = _NULL
     xxh3_64(*utf8(codes.dictionary), np.uint64(0), values[:-1])
-    scopes: np.ndarray = values[codes.indices.fill_null(len(codes.dictionary)).to_numpy()]
-    return scopes
+    found: np.ndarray = values[codes.indices.fill_null(len(codes.dictionary)).to_numpy()]
+    return found

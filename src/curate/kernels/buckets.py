@@ -1,7 +1,8 @@
 """Rows with equal keys: the one that leads each bucket, and per row the set of leaders that it has.
 
-One pass over a table of places and no sorting, so a bucket that holds half of all rows costs no more per row than a
-bucket of two. Places are int32: a part of 2^31 rows would not fit in memory anyway.
+Rows come a few at a time and only what leads is held. A table of places and no sorting: a bucket that holds half of
+all rows costs no more per row than a bucket of two, and less memory. Numbers of buckets are int32: 2^31 of them would
+not fit in memory anyway.
 """
 
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.kernels.blocks import Int64
 from curate.kernels.compiled import kernel
 
 UInt64s = NDArray[np.uint64]
@@ -17,48 +19,67 @@ Int32s = NDArray[np.int32]
 
 
 def places(rows: int) -> NDArray[Any]:
-    """An empty table for `rows` keys: int32, a power of two at least twice as long, all -1."""
+    """An empty table for `rows` distinct keys: int32, a power of two at least twice as long, all -1."""
     return np.full(1 << max(4, (2 * rows - 1).bit_length()), -1, np.int32)
 
 
 @kernel
-def heads(keys: UInt64s, table: Int32s, head: Int32s) -> None:
-    """head[i] = the smallest j with the key of i (j = i where none is before it).
+def find(keys: UInt64s, table: Int32s, held: UInt64s, count: int, bucket: Int32s) -> int:
+    """bucket[i] = the number of the bucket of keys[i], in the order in which buckets were first met; gives their count.
 
     `keys` uint64[n] are hashes, so their low bits are good places already; a taken place leads to the next. `table`
-    comes from `places(n)`, `head` is int32[n].
+    comes from `places`, `held` uint64[...] has the keys of the first `count` buckets and takes those of new ones.
     """
     mask = np.int64(len(table) - 1)
     for i in range(len(keys)):
-        place = np.int64(keys[i]) & mask
+        key = keys[i]
+        place = np.int64(key) & mask
         while True:
-            j = table[place]
-            if j < 0:
-                table[place] = i
-                head[i] = i
+            number = table[place]
+            if number < 0:
+                table[place] = bucket[i] = count
+                held[count] = key
+                count += 1
                 break
-            if keys[j] == keys[i]:
-                head[i] = j
+            if held[number] == key:
+                bucket[i] = number
                 break
             place = (place + 1) & mask
+    return count
 
 
 @kernel
-def best_of_each(head: Int32s, worth: UInt64s, names: UInt64s, best: Int32s) -> None:
-    """head[i] = the best row of the bucket of i, in place: largest `worth`, then smallest name, then first.
+def lead_first(bucket: Int32s, rows: UInt64s, count: int, leaders: UInt64s) -> None:
+    """leaders[b] = the first of the rows of bucket b. Buckets from `count` on are new here.
 
-    `head` int32[n] comes from `heads`, `worth` and `names` are uint64[n], `best` int32[n] is room to work in.
+    `rows` uint64[n, 3] are worth, name and place, `bucket` int32[n] comes from `find`, `leaders` is uint64[..., 3].
     """
-    for i in range(len(head)):
-        first = head[i]
-        if first == i:
-            best[i] = i
-            continue
-        leader = best[first]
-        if worth[i] > worth[leader] or (worth[i] == worth[leader] and names[i] < names[leader]):
-            best[first] = i
-    for i in range(len(head)):
-        head[i] = best[head[i]]
+    for i in range(len(bucket)):
+        if bucket[i] == count:
+            leaders[count] = rows[i]
+            count += 1
+
+
+@kernel
+def lead_best(bucket: Int32s, rows: UInt64s, count: int, leaders: UInt64s) -> None:
+    """leaders[b] = the row of bucket b with the largest worth, then the smallest name, then the first: as above."""
+    for i in range(len(bucket)):
+        b = bucket[i]
+        if b == count:
+            leaders[b] = rows[i]
+            count += 1
+        elif rows[i, 0] > leaders[b, 0] or (rows[i, 0] == leaders[b, 0] and rows[i, 1] < leaders[b, 1]):
+            leaders[b] = rows[i]
+
+
+@kernel
+def led(bucket: Int32s, rows: UInt64s, leaders: UInt64s, out: Int64s) -> int:
+    """The rows that do not lead their bucket: their indices at the start of `out` int64[n]; gives their number."""
+    found: Int64 = np.int64(0)
+    for i in range(len(bucket)):
+        out[found] = i
+        found += np.int64(rows[i, 2] != leaders[bucket[i], 2])
+    return found
 
 
 @kernel

@@ -6,7 +6,7 @@ signature. Sixteen permutations are taken at once, and the smallest values so fa
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from curate.kernels.bits import product
 from curate.kernels.blocks import Int64
 from curate.kernels.compiled import inner, kernel
-from curate.kernels.hash import mix
+from curate.kernels.hash import GOLDEN, STAFFORD_1, mix
 
 Int64s = NDArray[np.int64]
 UInt32s = NDArray[np.uint32]
 UInt64s = NDArray[np.uint64]
+Minimum = Callable[[UInt32s, Int64, UInt32s, UInt32s, UInt32s, Int64], None]
 
 LANES = 16
 """Permutations in a vector."""
@@ -33,10 +34,9 @@ EMPTY = np.uint32(0xFFFFFFFF)
 
 # Of the finalizer of MurmurHash3 (Appleby).
 MURMUR_1, MURMUR_2 = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
-GOLDEN, SECRET = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
 
-def _minimum_of(vectors: int) -> Callable[[UInt32s, Int64, UInt32s, UInt32s, UInt32s, Int64], None]:
+def _minimum_of(vectors: int) -> Minimum:
     """The instruction that takes `vectors` * LANES permutations over many hashes."""
     lane = ir.IntType(32)
     wide = ir.VectorType(lane, LANES)
@@ -78,8 +78,8 @@ def _minimum_of(vectors: int) -> Callable[[UInt32s, Int64, UInt32s, UInt32s, UIn
 
         return types.void(hashes, types.int64, a, b, least, types.int64), code
 
-    instruction: Callable[[UInt32s, Int64, UInt32s, UInt32s, UInt32s, Int64], None] = intrinsic(minimum)
-    return instruction
+    instruction: Any = intrinsic(minimum)
+    return cast(Minimum, instruction)
 
 
 _minimum_2, _minimum_1 = _minimum_of(2), _minimum_of(1)
@@ -141,6 +141,6 @@ def band_keys(signatures: UInt32s, out: UInt64s) -> None:
         for band in range(bands):
             key = mix(np.uint64(band), np.uint64(rows))
             for place in range(band * rows, (band + 1) * rows):
-                low, high = product((key ^ np.uint64(signatures[document, place])) + GOLDEN, SECRET)
+                low, high = product((key ^ np.uint64(signatures[document, place])) + GOLDEN, STAFFORD_1)
                 key = low ^ high
             out[document, band] = mix(key, np.uint64(band))

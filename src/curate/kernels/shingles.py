@@ -10,7 +10,7 @@ The catch: two shingles in 2^32 share a hash by chance, so a text of 100,000 shi
 
 import functools
 import unicodedata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +44,8 @@ SPACE, STEP = 32, 4
 ZERO, ONE = np.uint64(0), np.uint64(1)
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 HIGH_BITS = np.uint64(0x8080808080808080)
-# Odd constants with about as many ones as zeros: the first 64-bit groups of the fractional parts of the square roots
-# of 2, 3, 5 and 7 (as in SHA-512, FIPS 180-4), the last bit set.
+# The first 64 bits of the fractional parts of the square roots of 2, 3, 5 and 7 (as in SHA-512, FIPS 180-4), the last
+# bit set: a product with an odd number loses nothing.
 SECRET_1, SECRET_2 = np.uint64(0x6A09E667F3BCC909), np.uint64(0xBB67AE8584CAA73B)
 MULTIPLIER, FINISHER = np.uint64(0x3C6EF372FE94F82B), np.uint64(0xA54FF53A5F1D36F1)
 
@@ -128,7 +128,7 @@ def character_shingles(offsets: Int64s, data: Bytes, table: Int32s, ngram: Int64
 
 
 @inner
-def _is_ascii(data: Bytes, start: Int64, stop: Int64) -> bool:
+def _is_ascii(data: Bytes, start: Int64, stop: Int64) -> Any:
     """No byte from `start` to `stop` is over 127."""
     position = start
     while position + BLOCK <= stop:
@@ -145,8 +145,8 @@ def _is_ascii(data: Bytes, start: Int64, stop: Int64) -> bool:
 def _fold(data: Bytes, start: Int64, stop: Int64, table: Int32s, folded: Bytes) -> Int64:
     """Write a row to `folded`, characters beyond ASCII in lower case or as spaces; the number of bytes written.
 
-    What is a word of its own gets a space on both sides: at most five bytes for three, and 2 * BLOCK are written
-    ahead.
+    What is a word of its own gets a space on both sides: five bytes for three, so twice the size of the row is enough,
+    and a block more, because whole blocks are copied.
     """
     to = np.int64(0)
     while start < stop:
@@ -275,10 +275,9 @@ def _word_hash(text: Bytes, begin: Int64, size: Int64) -> np.uint64:
     word holds no zero byte, so those behind its end tell its length.
     """
     if size <= LOAD and begin + LOAD <= len(text):
-        return _fold_product(
-            (_lower(load64(text, begin)) & LOW_BYTES[size]) ^ SECRET_1,
-            (_lower(load64(text, begin + 8)) & HIGH_BYTES[size]) ^ SECRET_2,
-        )
+        low = _lower(load64(text, begin)) & np.uint64(LOW_BYTES[size])
+        high = _lower(load64(text, begin + 8)) & np.uint64(HIGH_BYTES[size])
+        return _fold_product(low ^ SECRET_1, high ^ SECRET_2)
     return _long_hash(text, begin, size)
 
 
@@ -320,8 +319,8 @@ def _row_of_characters(text: Bytes, table: Int32s, units: UInt64s, out: UInt32s,
     ngram = len(units)
     factor = _power(ngram)
     units[:] = ZERO
-    state, seen, place = ZERO, 0, 0
-    position, last = 0, 0
+    state, seen, place = ZERO, np.int64(0), np.int64(0)
+    position, last = np.int64(0), np.int64(0)
     while position < len(text):
         code, size = code_point(text, position)
         position += size
@@ -333,7 +332,7 @@ def _row_of_characters(text: Bytes, table: Int32s, units: UInt64s, out: UInt32s,
             value = _fold_product(unit ^ SECRET_1, SECRET_2)
             state = state * MULTIPLIER + value - units[place] * factor
             units[place] = value
-            place = place + 1 if place + 1 < ngram else 0
+            place = np.int64(place + 1) if place + 1 < ngram else np.int64(0)
             seen += 1
             if seen >= ngram:
                 out[at] = _finish(state)

@@ -8,7 +8,7 @@ A band costs some 20 bytes of disk while the run lasts. A part holds four millio
 for each document.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, ClassVar, Literal
@@ -25,7 +25,8 @@ from curate.stage import PART_ROWS, Evidence, Map, Stage, Verdict
 
 _GROUP = np.uint64(0x67726F7570)
 _SIGN = np.uint64(1 << 63)
-_LOW = np.uint64(0xFFFFFFFF)
+_HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+_BATCH = 1 << 18
 _PRESET = "fineweb"
 
 
@@ -151,18 +152,16 @@ class Near(Stage):
     def judge(self, evidence: Evidence, map: Map) -> None:
         if not evidence.units:
             return
-        folder = store.join(evidence.verdict, "edges")
-        spans = _spans(evidence)
+        plan = _plan(evidence)
         tops = np.zeros(len(evidence.units), np.int64)
-        lead = partial(_lead, stage=self, evidence=evidence, spans=spans, folder=folder)
-        for top in map(lead, range(evidence.parts)):
+        for top in map(partial(_lead, stage=self, plan=plan), range(evidence.parts)):
             tops = np.maximum(tops, top)
         base = np.concatenate((np.zeros(1, np.int64), np.cumsum(tops)))
-        edges = [f"{_part(folder, evidence, part)}.edges" for part in range(evidence.parts)]
-        keys = components.keys(edges, base, folder, map=map)
-        for _ in map(partial(_write, evidence=evidence, spans=spans, base=base, keys=keys), range(len(spans) - 1)):
+        edges = [f"{plan.place(part)}.edges" for part in range(evidence.parts)]
+        keys = components.keys(edges, base, plan.folder, map=map)
+        for _ in map(partial(_write, plan=plan, base=base, keys=keys), range(len(plan.spans) - 1)):
             pass
-        store.remove(folder)
+        store.remove(plan.folder)
 
     def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
         lines = verdict.lines if verdict.lines is not None else _LINES.empty_table()
@@ -207,110 +206,158 @@ def order(shard: pa.Table, column: str) -> np.ndarray:
     return np.where(empty, np.uint64(0), np.where(bits & _SIGN, ~bits, bits | _SIGN))
 
 
-def _spans(evidence: Evidence) -> list[int]:
-    """Borders of runs of shards that say a part's worth of records, or are one shard: verdicts are written by run."""
+@dataclass(frozen=True)
+class _Plan:
+    """How evidence is judged: the records of each part, and borders of runs of shards whose verdicts are one file."""
+
+    evidence: Evidence
+    records: tuple[int, ...]
+    spans: tuple[int, ...]
+
+    @property
+    def folder(self) -> str:
+        """Where what is made on the way goes, and is gone in the end."""
+        return store.join(self.evidence.verdict, "edges")
+
+    def place(self, part: int) -> str:
+        """The names of a part's files begin so. Another count of parts would cut them at other places."""
+        return store.join(self.folder, f"{len(self.records):04d}-{part:04d}")
+
+
+def _plan(evidence: Evidence) -> _Plan:
+    """A run of shards says a part's worth of records, or is one shard."""
     borders, held = [0], 0
+    total = np.zeros(evidence.segments, np.int64)
     for shard, uri in enumerate(evidence.units):
-        said = int(exchange.index(uri).rows.sum())
+        rows = exchange.index(uri).rows.astype(np.int64)
+        said = int(rows.sum())
         if held and held + said > PART_ROWS:
             borders.append(shard)
             held = 0
         held += said
-    return [*borders, len(evidence.units)]
-
-
-def _part(folder: str, evidence: Evidence, part: int) -> str:
-    # Parts of another count would cut the rows at other places, so the count is in the name.
-    return store.join(folder, f"{evidence.parts:04d}-{part:04d}")
-
-
-def _lead(part: int, stage: Near, evidence: Evidence, spans: Sequence[int], folder: str) -> np.ndarray:
-    """Write the edges of one part, and per row the names of its leaders, cut by span. Gives back, for each shard, the
-    last row of it that has an edge, and 1."""
-    place = _part(folder, evidence, part)
-    if not store.exists(f"{place}.tops"):
-        seen = evidence.read(part)
-        tops = np.zeros(len(evidence.units), np.int64)
-        edges, lines = np.empty((0, 3), np.uint64), _NAMED.empty_table()
-        if seen is not None:
-            edges, lines = _edges(seen, stage)
-            ends = edges[:, :2].reshape(-1)
-            np.maximum.at(tops, (ends >> np.uint64(32)).astype(np.int64), (ends & _LOW).astype(np.int64) + 1)
-        span = np.searchsorted(spans, lines["shard"].to_numpy(), "right") - 1
-        store.put(f"{place}.cut", exchange.cut(lines, span, len(spans) - 1))
-        components.put(f"{place}.edges", edges)
-        store.put(f"{place}.tops", tops.tobytes())
-    return np.frombuffer(store.read(f"{place}.tops"), np.int64)
+        total += rows
+    records = total.reshape(evidence.parts, -1).sum(axis=1)
+    return _Plan(evidence, tuple(records.tolist()), (*borders, len(evidence.units)))
 
 
 _NAMED = pa.schema([("shard", pa.uint32()), ("row", pa.uint32()), ("name", pa.uint64()), ("known", pa.bool_())])
 
 
-def _edges(seen: pa.Table, stage: Near) -> tuple[np.ndarray, pa.Table]:
+def _lead(part: int, stage: Near, plan: _Plan) -> np.ndarray:
+    """Write the edges of one part, and per row the names of its leaders, cut by span. Gives back, for each shard, the
+    last row of it that has an edge, and 1."""
+    place = plan.place(part)
+    if not store.exists(f"{place}.tops"):
+        tops = np.zeros(len(plan.evidence.units), np.int64)
+        lines = [_NAMED.empty_table()]
+        with store.writing(f"{place}.edges") as file:
+            for edges, named in _edges(part, stage, plan):
+                ends = edges[:, :2].reshape(-1)
+                np.maximum.at(tops, (ends >> _HALF).astype(np.int64), (ends & _LOW).astype(np.int64) + 1)
+                file.write(components.packed(edges))
+                lines.append(named)
+        table = pa.concat_tables(lines)
+        span = np.searchsorted(plan.spans, table["shard"].to_numpy(), "right") - 1
+        store.put(f"{place}.cut", exchange.cut(table, span, len(plan.spans) - 1))
+        store.put(f"{place}.tops", tops.tobytes())
+    return np.frombuffer(store.read(f"{place}.tops"), np.int64)
+
+
+class _Buckets:
+    """The buckets of one part, and who leads each: worth, name, and place (shard * 2^32 + row)."""
+
+    def __init__(self, records: int, keep: str) -> None:
+        from curate.kernels.buckets import lead_best, lead_first, places
+
+        self.count = 0
+        self.table, self.lead = places(records), lead_first if keep == "earliest" else lead_best
+        # Room for as many as there may be; what is not used stays untouched and takes no memory.
+        self.keys, self.leaders = np.empty(records, np.uint64), np.empty((records, 3), np.uint64)
+
+    def meet(self, seen: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """Take in records: the bucket of each, int32[n], and what each is, uint64[n, 3]."""
+        from curate.kernels.buckets import find
+
+        bucket = np.empty(seen.num_rows, np.int32)
+        rows = np.zeros((seen.num_rows, 3), np.uint64)
+        if "worth" in seen.column_names:
+            rows[:, 0] = seen["worth"].to_numpy()
+        rows[:, 1] = seen["name"].to_numpy()
+        rows[:, 2] = seen["shard"].to_numpy().astype(np.uint64) << _HALF | seen["row"].to_numpy()
+        count = find(seen["key"].to_numpy(), self.table, self.keys, self.count, bucket)
+        self.lead(bucket, rows, self.count, self.leaders)
+        self.count = count
+        return bucket, rows
+
+    def known(self, uri: str) -> tuple[np.ndarray, np.ndarray]:
+        """For each bucket the name of the entry of an index that has its key, uint64, and whether one has it."""
+        from curate.index import Index
+
+        keys = self.keys[: self.count]
+        order = np.argsort(keys)
+        names, found = np.empty(len(keys), np.uint64), np.empty(len(keys), bool)
+        names[order], found[order] = Index.open(uri).known(keys[order])
+        return names, found
+
+
+def _edges(part: int, stage: Near, plan: _Plan) -> Iterator[tuple[np.ndarray, pa.Table]]:
     """Edges uint64[m, 3] from row to leader of each bucket, with its key; and the names of leaders (`_NAMED`).
 
-    A row with its leader's name has the leader's text: the edge is enough. An index entry is no row: its edge leads
-    from the row to itself.
+    A row with its leader's name has the leader's text: the edge is enough. An index entry is no row: a leader whose
+    bucket it has gets an edge to itself.
     """
-    from curate.kernels.buckets import best_of_each, heads, places
+    from curate.kernels.buckets import led
 
-    key, name = seen["key"].to_numpy(), seen["name"].to_numpy()
-    leader = np.empty(len(key), np.int32)
-    heads(key, places(len(key)), leader)
-    if "worth" in seen.column_names:
-        best_of_each(leader, seen["worth"].to_numpy(), name, np.empty(len(key), np.int32))
-    shard, row = seen["shard"].to_numpy(), seen["row"].to_numpy()
-    member = np.flatnonzero(leader != np.arange(len(key), dtype=np.int32))
-    led = leader[member]
-    other = name[member] != name[led]
-    pairs = [(member, led)]
-    named = [(member[other], name[led[other]], False)]
-    for at, names in _known(key, leader, stage.against):
-        pairs.append((at, at))
-        named.append((at, names, True))
-    edges = np.empty((sum(len(a) for a, _ in pairs), 3), np.uint64)
-    start = 0
-    for pair in pairs:
-        stop = start + len(pair[0])
-        for side, end in enumerate(pair):
-            edges[start:stop, side] = shard[end].astype(np.uint64) << np.uint64(32) | row[end]
-        edges[start:stop, 2] = np.minimum(key[pair[0]], components.NONE - np.uint64(1))
-        start = stop
-    lines = [(shard[at], row[at], names, np.full(len(at), known)) for at, names, known in named]
-    return edges, pa.table([np.concatenate(column) for column in zip(*lines, strict=True)], schema=_NAMED)
+    buckets = _Buckets(plan.records[part], stage.keep)
+    if stage.keep != "earliest" or stage.against:  # only when all are seen it is known who leads
+        for seen in _batches(plan.evidence, part):
+            buckets.meet(seen)
+    known = [buckets.known(uri) for uri in stage.against]
+    for seen in _batches(plan.evidence, part):
+        bucket, rows = buckets.meet(seen)
+        room = np.empty(len(bucket), np.int64)
+        member = room[: led(bucket, rows, buckets.leaders, room)]
+        name = buckets.leaders[bucket[member], 1]
+        other = rows[member, 1] != name
+        at, lines = [member], [_lines(rows[member[other]], name[other], False)]
+        for names, found in known:
+            at.append(np.flatnonzero(found[bucket]))
+            lines.append(_lines(rows[at[-1]], names[bucket[at[-1]]], True))
+        every = np.unique(np.concatenate(at)) if known else member
+        edges = np.empty((len(every), 3), np.uint64)
+        edges[:, 0], edges[:, 1] = rows[every, 2], buckets.leaders[bucket[every], 2]
+        edges[:, 2] = np.minimum(buckets.keys[bucket[every]], components.NONE - np.uint64(1))
+        yield edges, pa.concat_tables(lines)
 
 
-def _known(key: np.ndarray, leader: np.ndarray, against: tuple[str, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each index: the records whose key it has, and the name of the entry."""
-    if not against:
-        return []
-    from curate.index import Index
-
-    first = np.flatnonzero(leader == np.arange(len(key), dtype=np.int32))
-    first = first[np.argsort(key[first])]
-    slot = np.empty(len(key), np.int32)
-    slot[first] = np.arange(len(first))
-    where = slot[leader]
-    found = []
-    for uri in against:
-        names, has = Index.open(uri).known(key[first])
-        at = np.flatnonzero(has[where])
-        found.append((at, names[where[at]]))
-    return found
+def _lines(rows: np.ndarray, names: np.ndarray, known: bool) -> pa.Table:
+    shard, row = (rows[:, 2] >> _HALF).astype(np.uint32), (rows[:, 2] & _LOW).astype(np.uint32)
+    return pa.table([shard, row, names, np.full(len(rows), known)], schema=_NAMED)
 
 
-def _write(span: int, evidence: Evidence, spans: Sequence[int], base: np.ndarray, keys: str) -> None:
+def _batches(evidence: Evidence, part: int) -> Iterator[pa.Table]:
+    """The records of a part in order, some at a time: a shard alone may have few."""
+    held: list[pa.Table] = []
+    for table in evidence.tables(part):
+        held.append(table)
+        if sum(one.num_rows for one in held) >= _BATCH:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _write(span: int, plan: _Plan, base: np.ndarray, keys: str) -> None:
     """The verdict of a run of shards: a line for every row that has a group."""
-    uri = store.join(evidence.verdict, f"{len(spans) - 1:04d}-{span:04d}.cut")
+    uri = store.join(plan.evidence.verdict, f"{len(plan.spans) - 1:04d}-{span:04d}.cut")
     if store.exists(uri):
         return
-    first, last = spans[span : span + 2]
+    first, last = plan.spans[span : span + 2]
     key = components.read_keys(keys, int(base[first]), int(base[last]))
     node = np.flatnonzero(key != components.NONE)
-    folder = store.parent(keys)
     tables = [_NAMED.empty_table()]
-    for part in range(evidence.parts):
-        tables += exchange.read(f"{_part(folder, evidence, part)}.cut", span, span + 1)
+    for part in range(plan.evidence.parts):
+        tables += exchange.read(f"{plan.place(part)}.cut", span, span + 1)
     lines = pa.concat_tables(tables)
     number = np.cumsum(key != components.NONE) - 1
     at = number[base[lines["shard"].to_numpy()] + lines["row"].to_numpy() - base[first]]
@@ -322,7 +369,7 @@ def _write(span: int, evidence: Evidence, spans: Sequence[int], base: np.ndarray
         "leaders": _lists(at[~known], lines["name"].to_numpy()[~known], len(node)),
         "known": _lists(at[known], lines["name"].to_numpy()[known], len(node)),
     }
-    store.put(uri, exchange.cut(pa.table(made, schema=_LINES), shard, len(evidence.units)))
+    store.put(uri, exchange.cut(pa.table(made, schema=_LINES), shard, len(plan.evidence.units)))
 
 
 def _mixed(keys: np.ndarray) -> np.ndarray:

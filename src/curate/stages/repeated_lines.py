@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curate import expressions
-from curate.arrow import one, row_hashes, utf8
+from curate.arrow import one, utf8
 from curate.errors import RecipeError
 from curate.rewriting import Bytes, Int64s, Pieces, frozen, removed, renewed
+from curate.scopes import scopes
 from curate.stage import Stage, Verdict
 
 Bools = NDArray[np.bool_]
 UInt64s = NDArray[np.uint64]
-NULL_SCOPE = 0x6E756C6C
 
 
 @dataclass(frozen=True)
@@ -176,18 +176,7 @@ class RepeatedLines(Stage):
         else:
             folded_keys(data, fold(self.normalize), spans, self.min_length, keys, counted)
         if self.per is not None:
-            enter_scopes(first, self._scopes(shard[self.per]), keys)
+            enter_scopes(first, scopes(shard[self.per]), keys)
         if self.among is not None:
             counted &= np.repeat(expressions.evaluate(self.among, shard)[0], np.diff(first))
         return first, spans, keys, counted
-
-    def _scopes(self, column: pa.ChunkedArray) -> UInt64s:
-        """A hash of each row's value."""
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        words = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not (words or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
-            raise RecipeError(f"repeated_lines per '{self.per}': it is {kind}; scopes are words or whole numbers")
-        values = pc.fill_null(one(column.cast(kind).cast(pa.large_string())), "")
-        scopes = row_hashes(pa.table({"value": values}))
-        scopes[one(column).is_null().to_numpy(zero_copy_only=False)] = NULL_SCOPE
-        return scopes
