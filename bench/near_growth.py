@@ -8,7 +8,7 @@ prose with a tenth of near copies (`bench/corpus.py`), 2 to 20 % of their words 
 `--incremental`: an index of the largest corpus, then a hundredth of new text against it, a tenth of that edited copies
 of the old. `--judge N`: evidence of N documents is written without their texts, and only judged.
 
-Room on disk: a little more than the text, and `--judge` takes 200 bytes a document.
+Room on disk: a little more than the text, and `--judge` takes 450 bytes a document.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import pyarrow as pa
 import soak
 from soak import Outcome
 
-FILE_MEGABYTES = 250
+FILE_MEGABYTES = 250.0  # of text in one file, or less where the smallest corpus has less
 LITTLE = 10.0  # MB of text, whose cost is start-up
 COPIED = corpus.Copied(share=0.1, edits=(0.02, 0.2))
 INGEST = "ingest: {{files: [{files}], source: bench, normalize: {{form: none, newlines: keep}}}}"
@@ -76,13 +76,14 @@ def grow(work: Path, options: argparse.Namespace) -> None:
     texts = corpus.demo_texts(str(work / "demo"), megabytes=60)
     prose = corpus.sentences(text for source in ("docs", "readme", "license") for text in texts[source])
     little = written(work / "little", made(prose, LITTLE / 1_000), 1)
-    every = written(work / "raw", made(prose, sizes[-1]), math.ceil(sizes[-1] * 1_000 / FILE_MEGABYTES))
+    piece = min(FILE_MEGABYTES, 1_000 * sizes[0])
+    every = written(work / "raw", made(prose, sizes[-1]), math.ceil(sizes[-1] * 1_000 / piece), piece)
     at_rest(work, "little", little, options)  # compiles kernels
     start = at_rest(work, "little", little, options)
     print(f"start-up, with {LITTLE:g} MB: {told(start)}", flush=True)
     spent = {}
     for size in sizes:
-        files = every[: round(size * 1_000 / FILE_MEGABYTES)]
+        files = every[: round(size * 1_000 / piece)]
         spent[size] = at_rest(work, f"{size:g}", files, options, keep=size == sizes[-1] and options.incremental)
         net = spent[size].cpu - start.cpu
         print(f"{size:g} GB: {told(spent[size])}; {1_000 * size / net:.1f} MB per CPU-second", flush=True)
@@ -105,13 +106,13 @@ def made(prose: corpus.Pieces, gigabytes: float, seed: int = 1) -> Iterator[byte
     return corpus.documents(prose, megabytes=1_000 * gigabytes, seed=seed, run=(1, 2), copied=COPIED)
 
 
-def written(folder: Path, texts: Iterable[bytes], count: int) -> list[Path]:
-    """The texts in so many files, the last of which takes the rest."""
+def written(folder: Path, texts: Iterable[bytes], count: int, megabytes: float = FILE_MEGABYTES) -> list[Path]:
+    """The texts in so many files of so many megabytes; the last takes the rest."""
     folder.mkdir()
     stream, files = iter(texts), []
     for number in range(count):
         files.append(folder / f"{number:05d}.parquet")
-        corpus.write_parquet(files[-1], stream if number == count - 1 else first(stream, FILE_MEGABYTES * 1_000_000))
+        corpus.write_parquet(files[-1], stream if number == count - 1 else first(stream, int(megabytes * 1_000_000)))
     return files
 
 

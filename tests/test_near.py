@@ -25,9 +25,8 @@ from curate.stages.near import Near
 SMALL = {"bands": 3, "rows": 1, "ngram": 1}
 _numbers = itertools.count()
 
-words = st.lists(
-    st.sampled_from(["ada", "bee", "cow", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay"]), max_size=4
-).map(" ".join)
+ANIMALS = ["ada", "bee", "cow", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay"]
+words = st.lists(st.sampled_from(ANIMALS), max_size=4).map(" ".join)
 rows_of = st.lists(
     st.fixed_dictionaries(
         {
@@ -247,6 +246,25 @@ def test_a_pool_gives_the_same_bytes(tmp_path):
     ]
     assert said[0] == said[1]
     assert said[0]
+
+
+@pytest.mark.parametrize("kind", ["edges", "cut", "tops", "keys"])
+def test_it_resumes_where_cleaning_up_was_stopped(kind):
+    stage, shards = Near(**SMALL), [table_of([{"text": a, "source": None, "score": None} for a in ANIMALS * 2])]
+    evidence = evidence_of(stage, shards, parts=2)
+
+    def some(folder):
+        for name in store.listing(folder):
+            if name.endswith(kind):
+                store.remove(store.join(folder, name))
+        raise Stop
+
+    with mock.patch.object(module.store, "remove", wraps=store.remove) as remove:
+        remove.side_effect = lambda uri: some(uri) if uri.endswith("/edges") else mock.DEFAULT
+        with pytest.raises(Stop):
+            stage.judge(evidence, serial)
+    stage.judge(evidence, serial)
+    assert applied(stage, shards, evidence) == drive(stage, shards)
 
 
 class Frozen:

@@ -85,7 +85,12 @@ def _recipe() -> dict[str, Any]:
 
     def of(kind: type) -> dict[str, Any]:
         made: dict[str, Any] = adapter(kind).json_schema(ref_template="#/$defs/{model}")
-        definitions.update(made.pop("$defs", {}))
+        for field in dataclasses.fields(kind):
+            if not field.init:  # filled in when the run is planned
+                made["properties"].pop(field.name, None)
+        inner = made.pop("$defs", {})
+        named = canonical([made, *inner.values()]).decode()
+        definitions.update({name: one for name, one in inner.items() if f"#/$defs/{name}" in named})
         return made
 
     ingest = of(Ingest)

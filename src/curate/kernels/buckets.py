@@ -73,7 +73,7 @@ def lead_best(bucket: Int32s, rows: UInt64s, count: int, leaders: UInt64s) -> No
 
 
 @kernel
-def led(bucket: Int32s, rows: UInt64s, leaders: UInt64s, out: Int64s) -> int:
+def led(bucket: Int32s, rows: UInt64s, leaders: UInt64s, out: Int64s) -> Int64:
     """The rows that do not lead their bucket: their indices at the start of `out` int64[n]; gives their number."""
     found: Int64 = np.int64(0)
     for i in range(len(bucket)):

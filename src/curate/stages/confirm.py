@@ -224,6 +224,13 @@ class Confirm(Stage):
         made = (duplicate, origins.take(where), likeness.take(where), size)
         return pa.table(dict(zip(self.adds, made, strict=True)))
 
+    def remarks(self, text: int) -> tuple[str, ...]:
+        if self.measure.kind == "agreement":
+            assert self.sketch is not None
+            return (f"a text that has candidates sends its signature, {4 * self.sketch.hashes:,} bytes",)
+        most = f"{0.7 * text / 1e6:,.0f} MB"
+        return (f"texts that have candidates send about half their bytes: at most {most}, if all have some",)
+
     def counts(self, shard: pa.Table, made: pa.Table) -> dict[str, dict[str, int]]:
         return {"marked": {"near_duplicate": int(np.count_nonzero(made["near_duplicate"].to_numpy()))}}
 

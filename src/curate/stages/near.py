@@ -177,6 +177,11 @@ class Near(Stage):
             made[f"near_{column}"] = large_lists(offsets, names[first[0] : first[-1]])
         return pa.table(made)
 
+    def remarks(self, text: int) -> tuple[str, ...]:
+        sketch = self.sketch
+        curve = ", ".join(f"{100 * chance:.1f} % at {point}" for point, chance in sketch.curve().items())
+        return (f"{sketch.bands} bands of {sketch.rows} rows propose pairs by Jaccard similarity: {curve}",)
+
     def counts(self, shard: pa.Table, made: pa.Table) -> dict[str, dict[str, int]]:
         return {"marked": {"near_group": made.num_rows - made["near_group"].null_count}}
 
@@ -247,7 +252,8 @@ def _lead(part: int, stage: Near, plan: _Plan) -> np.ndarray:
     """Write the edges of one part, and per row the names of its leaders, cut by span. Gives back, for each shard, the
     last row of it that has an edge, and 1."""
     place = plan.place(part)
-    if not store.exists(f"{place}.tops"):
+    # All three: an end of the run while these files were being removed may have left any of them.
+    if not all(store.exists(f"{place}.{kind}") for kind in ("edges", "cut", "tops")):
         tops = np.zeros(len(plan.evidence.units), np.int64)
         lines = [_NAMED.empty_table()]
         with store.writing(f"{place}.edges") as file:
@@ -338,11 +344,13 @@ def _lines(rows: np.ndarray, names: np.ndarray, known: bool) -> pa.Table:
 def _batches(evidence: Evidence, part: int) -> Iterator[pa.Table]:
     """The records of a part in order, some at a time: a shard alone may have few."""
     held: list[pa.Table] = []
+    rows = 0
     for table in evidence.tables(part):
         held.append(table)
-        if sum(one.num_rows for one in held) >= _BATCH:
+        rows += table.num_rows
+        if rows >= _BATCH:
             yield pa.concat_tables(held)
-            held = []
+            held, rows = [], 0
     if held:
         yield pa.concat_tables(held)
 
