@@ -45,7 +45,11 @@ RIVALS = {
 OURS = (120.0, 480.0)
 SIGNED = {"curate": 120.0, "daft": 60.0, "gaoya": 20.0, "rensa": 20.0, "datasketch": 8.0}
 COPIED = corpus.Copied(share=0.1, remembered=200, edits=(0.02, 0.2))
-INGEST = 'ingest: {files: "raw-%g/raw.parquet", source: prose, normalize: {form: none, newlines: keep}}'
+# Shards of 60 MB, so that two workers get as much each.
+INGEST = (
+    'ingest: {files: "raw-%g/raw.parquet", source: prose, shard_bytes: 60000000, '
+    "normalize: {form: none, newlines: keep}}"
+)
 MARK = ("near: {preset: fineweb}", "confirm: {jaccard: 0.7}")
 REMOVE = (*MARK, "select: {keep: {original: not near_duplicate}}")
 SHORTEST = 31  # bytes of a line of a user's text

@@ -26,6 +26,7 @@ import corpus
 import measure
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import soak
 from soak import Outcome
 
@@ -227,6 +228,10 @@ def incremental(work: Path, prose: corpus.Pieces, options: argparse.Namespace, s
         soak.watched([*add, str(work / "run-new"), "--of", "ingest", *workers], work / "again-run"), work / "again-run"
     )
     share = (cost.cpu - start.cpu) / (whole.cpu - start.cpu)
+    marks = [pq.read_table(path)["near_duplicate"] for path in (work / "run-new").glob("confirm-*/0*.parquet")]
+    print(
+        f"of {sum(map(len, marks)):,} new documents {sum(sum(one.to_pylist()) for one in marks):,} are near duplicates"
+    )
     print(
         f"{10 * size:g} MB of new text against it: {told(cost)}; {100 * share:.2f} % of what the whole took, "
         f"{whole.cpu - start.cpu:.1f} CPU-s; adding it to the index: {told(again)}",

@@ -93,7 +93,11 @@ stages:
   - confirm: {jaccard: 0.6}
   - select:
       name: plausible
-      keep: {first_copy: not duplicate, original: not near_duplicate, long_enough: words >= 12, prose: source = 'code' or stop_words >= 2}
+      keep:
+        first_copy: not duplicate
+        original: not near_duplicate
+        long_enough: words >= 12
+        prose: source = 'code' or stop_words >= 2
   - tokenize: {tokenizer: tokenizer.json, engine: ENGINE}
   - mix: {weights: {docs: 0.4, code: 0.3, readme: 0.3}, tokens: TOKENS, max_epochs: 6, validation: 0.05}
   - pack: {window: 64, shard_tokens: 4096}

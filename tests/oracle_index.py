@@ -64,7 +64,7 @@ def saved(uri: str, segments: Sequence[Sequence[Entry]], *, verify: str = "exact
         )
         name = f"{number}.segment"
         store.put(store.join(uri, name), data)
-        made.append(Segment(name, len(entries), 0, len(entries), len(keys), len(data), ""))
+        made.append(Segment(name, len(entries), 0, len(entries), len(keys), len(data), "", ""))
     settings = {"sketch": Sketch(hashes // 8, 8).identity(), "per": None, "verify": verify}
     index = Index(uri, settings, tuple(made))
     index.save()

@@ -5,7 +5,6 @@ import struct
 from fractions import Fraction
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 import oracle_confirm as oracle
@@ -15,7 +14,6 @@ from driving import cut_into, driven
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate import index as index_module
 from curate import proof
 from curate.errors import AssetError, DataError, RecipeError
 from curate.index import Entries
@@ -27,7 +25,7 @@ NGRAM = 2
 
 def near(**changes):
     """What `confirm` looks at of the near step."""
-    told = {"sketch": Sketch(4, 2, ngram=NGRAM), "keep": "earliest", "by": None, "against": ()}
+    told = {"sketch": Sketch(4, 2, ngram=NGRAM), "keep": "earliest", "by": None, "indexes": ()}
     return SimpleNamespace(**(told | changes))
 
 
@@ -384,17 +382,12 @@ def test_identity_does_not_know_where_an_index_is():
 
 
 class Remembered:
-    """An index in memory: name to (origin, text); `open` finds those that were put in `shelf`."""
+    """An index in memory: name to (origin, text)."""
 
-    shelf: ClassVar[dict[str, "Remembered"]] = {}
-    verify = "exact"
+    uri, verify = "memory", "exact"
 
     def __init__(self, entries):
         self.entries_by_name = {struct.unpack(">Q", name)[0]: entry for name, entry in entries.items()}
-
-    @classmethod
-    def open(cls, uri):
-        return cls.shelf[uri]
 
     def entries(self, names):
         had = [self.entries_by_name.get(name) for name in names.tolist()]
@@ -425,29 +418,23 @@ def test_known_documents_come_first(rows, least, transitive, size, data):
         for name, (origin, text) in index.items():
             first.setdefault(name, (origin, oracle.shingles(text, NGRAM), i))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_module, "Index", Remembered)
-        patch.setattr(Remembered, "shelf", {str(i): Remembered(index) for i, index in enumerate(told)})
         patch.setattr(proof, "BLOCK_BYTES", size)
-        step = near(against=tuple(Remembered.shelf))
+        step = near(indexes=tuple(Remembered(index) for index in told))
         stage = bound(step, jaccard=float(least), transitive=transitive, exempt="exempt")
         found = confirmed(stage, corpus(rows), data.draw(st.lists(st.integers(0, len(rows)), max_size=2)))
     assert found == expected(rows, least=least, transitive=transitive, known=first)
 
 
-def test_an_index_of_another_kind_is_refused(monkeypatch):
-    monkeypatch.setattr(index_module, "Index", Remembered)
-    monkeypatch.setattr(Remembered, "shelf", {"old": Remembered({})})
+def test_an_index_of_another_kind_is_refused():
     with pytest.raises(AssetError, match="`verify: exact`, this step compares with `verify: sketch`"):
-        bound(near(against=("old",)), jaccard=0.5, verify="sketch")
+        bound(near(indexes=(Remembered({}),)), jaccard=0.5, verify="sketch")
 
 
 @pytest.mark.parametrize("transitive", [False, True])
-def test_the_first_index_counts_before_the_smaller_name(monkeypatch, transitive):
+def test_the_first_index_counts_before_the_smaller_name(transitive):
     text, low, high = "a b c d e f", bytes(8), bytes([9] * 8)
-    monkeypatch.setattr(index_module, "Index", Remembered)
     shelf = {"a": Remembered({high: ("first", text)}), "b": Remembered({low: ("second", text)})}
-    monkeypatch.setattr(Remembered, "shelf", shelf)
     table = corpus([document(text, known=[low, high])])
     for against, of in ((("a", "b"), "first"), (("b", "a"), "second")):
-        stage = bound(near(against=against), jaccard=0.5, transitive=transitive)
+        stage = bound(near(indexes=tuple(map(shelf.get, against))), jaccard=0.5, transitive=transitive)
         assert confirmed(stage, table) == [(True, of, 1.0, 1)]

@@ -278,6 +278,9 @@ class Frozen:
         made.uri = uri
         return made
 
+    def without(self, source):
+        return self
+
     def differences(self, sketch, per):
         return ["rows 8, here 9"] if sketch.rows == 9 else []
 
@@ -292,8 +295,9 @@ def test_entries_of_indexes_are_named(rows, borders, parts):
 
     stage, table = Near(**SMALL, against=("odd", "even"), per="source"), table_of(rows)
     with mock.patch.object(index, "Index", Frozen):
+        stage = stage.bind({})
         made = drive(stage, cut(table, borders), parts)
-        halves = drive(Near(**SMALL, against=("odd",), per="source"), [table])
+        halves = drive(Near(**SMALL, against=("odd",), per="source").bind({}), [table])
     said = stage.scan(table.select(list(stage.reads)))
     keys = {}
     for key, row in zip(said["key"].to_pylist(), said["row"].to_pylist(), strict=True):
@@ -310,7 +314,7 @@ def test_an_index_with_other_settings_is_refused():
     from curate import index
 
     with mock.patch.object(index, "Index", Frozen):
-        assert Near(against=("a",)).bind({}) == Near(against=("a",))
+        assert len(Near(against=("a",)).bind({}).indexes) == 1
         with pytest.raises(RecipeError, match=r"index a was made with other settings \(rows 8, here 9\)"):
             Near(bands=14, rows=9, against=("a",)).bind({})
 

@@ -1,7 +1,5 @@
-"""Where tokenizers, models and indexes are: a location, `package:NAME/path` for a file inside an installed package, or
-the name of a known model, which is looked for in a package that carries it and then in the folder of fetched models.
-
-An index of documents is a folder; its `index.json` names all the rest by digest, and so stands for it."""
+"""Where tokenizers and models are: a location, `package:NAME/path` for a file inside an installed package, or the
+name of a known model, which is looked for in a package that carries it and then in the folder of fetched models."""
 
 import os
 from dataclasses import dataclass
@@ -9,8 +7,6 @@ from importlib.util import find_spec
 
 from curate import store
 from curate.errors import AssetError, StoreError
-
-INDEX = "index.json"
 
 
 @dataclass(frozen=True)
@@ -59,13 +55,8 @@ KNOWN = {
 
 
 def find(location: str) -> Asset:
-    """The asset at a location; of a folder with an index, that index's list. AssetError if there is none."""
+    """The asset at a location. AssetError if there is none."""
     uri = locate(location)
-    below = store.listing(uri)
-    if INDEX in below:
-        uri = store.join(uri, INDEX)
-    elif below.keys() - {store.basename(uri)}:  # an object store lists a file as what is below it
-        raise AssetError(f"{uri} is a folder without {INDEX}, so it is no index; `curate index add` makes one")
     if not store.exists(uri):
         raise AssetError(f"no file at {uri}")
     return Asset(uri, store.stamp(uri))

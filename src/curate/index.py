@@ -8,7 +8,7 @@ index has in their range.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 
 from curate import store
-from curate.assets import INDEX
 from curate.errors import AssetError
 from curate.kernels.probe import SLOTS_PER_KEY, mark, meet
 from curate.manifest import canonical, sealed, unsealed
@@ -24,13 +23,14 @@ from curate.segment import BLOCK, PIECE, Reader, borders, reading, shingles, sig
 from curate.sketch import Sketch
 
 FORMAT = 1
+INDEX = "index.json"
 NOBODY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @dataclass(frozen=True)
 class Segment:
     """What one added shard became: documents and bytes of text that it had, entries and keys that the file `name`
-    holds, its size in bytes and its digest."""
+    holds, its size in bytes and its digest, and the id of the raw documents that it came from."""
 
     name: str
     documents: int
@@ -39,6 +39,7 @@ class Segment:
     keys: int
     size: int
     sha256: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,10 @@ class Index:
     def differences(self, sketch: Sketch, per: str | None) -> list[str]:
         """In what the index differs from these settings, such as `rows 8, here 9`; empty if it fits them."""
         return different(self.settings, {"sketch": sketch.identity(), "per": per})
+
+    def without(self, source: str) -> "Index":
+        """The index but for what it has of the raw documents with this id."""
+        return replace(self, segments=tuple(one for one in self.segments if one.source != source))
 
     def known(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Names uint64[m] of the entries that have these band keys, uint64[m], sorted and distinct, and found bool[m].

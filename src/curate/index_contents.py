@@ -10,10 +10,9 @@ import pyarrow.parquet as pq
 
 from curate import store
 from curate.arrow import binary, large_lists
-from curate.assets import INDEX
 from curate.errors import AssetError
 from curate.execute import Failed, attempt, serial
-from curate.index import Index, Segment
+from curate.index import INDEX, Index, Segment
 from curate.segment import reading, shingles, signatures
 from curate.stage import Map
 

@@ -15,10 +15,9 @@ import pyarrow as pa
 
 from curate import store
 from curate.arrow import fixed, one, utf8
-from curate.assets import INDEX
 from curate.errors import AssetError, RecipeError, UnitsFailed, nearest
 from curate.execute import Failed, attempt, serial
-from curate.index import Index, Segment, different, sketch_of
+from curate.index import INDEX, Index, Segment, different, sketch_of
 from curate.index_contents import told
 from curate.kernels.minhash import band_keys
 from curate.manifest import Manifest, Shard, fingerprint
@@ -59,6 +58,7 @@ def add(
     steps = state(run)
     settings = _settings(run, _near(run, steps, near))
     folder, manifest = _documents(run, steps, of)
+    source = _manifest(run, next(step for step in steps if step["kind"] == "ingest"))[1].id
     wanted = _columns(settings["per"])
     lost = [name for name in wanted if manifest.rows and name not in manifest.columns]
     if lost:
@@ -75,7 +75,7 @@ def add(
         for shard in manifest.shards:
             name = _name(shard, wanted, settings)
             if shard.rows and name not in there:
-                jobs[name] = _Job(uri, name, store.join(folder, shard.name), shard.rows, settings)
+                jobs[name] = _Job(uri, name, store.join(folder, shard.name), shard.rows, settings, source)
         _clear(uri, there | jobs.keys())
         made = tuple(_made(jobs, map))
         index = Index(uri, settings, (*(before.segments if before else ()), *made))
@@ -156,6 +156,7 @@ class _Job:
     file: str
     rows: int
     settings: dict[str, Any]
+    source: str
 
 
 def _made(jobs: dict[str, _Job], map: Map) -> Iterator[Segment]:
@@ -176,7 +177,7 @@ def _segment(job: _Job) -> Segment:
             with reading(place) as reader:
                 digest, layout = reader.check(), reader.layout
             counts = (layout.documents, layout.text, layout.entries, layout.keys)
-            return Segment(job.name, *counts, store.size(place), digest)
+            return Segment(job.name, *counts, store.size(place), digest, job.source)
         except AssetError:
             store.remove(place)
     table = read(((job.file, _columns(job.settings["per"])),), job.rows)
@@ -185,7 +186,9 @@ def _segment(job: _Job) -> Segment:
     text = int(offsets[-1] - offsets[0])
     data = encode(contents, documents=job.rows, text=text)
     store.put(place, data)
-    return Segment(job.name, job.rows, text, len(contents.high), len(contents.keys), len(data), sha256(data))
+    return Segment(
+        job.name, job.rows, text, len(contents.high), len(contents.keys), len(data), sha256(data), job.source
+    )
 
 
 def _columns(per: str | None) -> tuple[str, ...]:

@@ -187,7 +187,8 @@ def _step(
         stage = node.stage
         made_by: dict[str, Any] = {"stage": stage.identity(), "name": node.name, "inputs": sorted(ids)}
         if stage.asset_fields:
-            made_by["assets"] = {field: _content(getattr(stage, field)) for field in stage.asset_fields}
+            given = {field: getattr(stage, field) for field in stage.asset_fields}
+            made_by["assets"] = {k: digest(assets.find(v)) for k, v in given.items() if isinstance(v, str)}
     except AssetError as error:
         raise AssetError(f"{_place(node, index)}: {error}") from error
     key = fingerprint(made_by)
@@ -245,11 +246,6 @@ def _visible(source: Source, steps: list[Step], documents: int, columns: tuple[i
     for index in columns:
         have |= dict.fromkeys(steps[index].gives, index)
     return have
-
-
-def _content(location: str | tuple[str, ...]) -> str | list[str]:
-    """Digests of the assets at one location or several."""
-    return digest(assets.find(location)) if isinstance(location, str) else [digest(assets.find(x)) for x in location]
 
 
 def _maker(name: str, at: int, source: Source, steps: list[Step]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from curate.arrow import Column, utf8
 from curate.errors import AssetError, RecipeError
+from curate.index import Index
 from curate.kernels.pack import copy_ranges
 from curate.kernels.sets import agreeing, counts, packed, shared, unpack
 from curate.sketch import Sketch
@@ -193,7 +194,7 @@ class Known:
     that has it above. The first of the indexes that has a name is the one that counts.
     """
 
-    uris: tuple[str, ...]
+    indexes: tuple[Index, ...]
     names: np.ndarray
     measure: Measure
 
@@ -203,7 +204,7 @@ class Known:
         """For pairs of a node and a name (its place): likeness float64[p], -1 where below `least` (the measure's own
         if None) or where no index has the name; the index's number int64[p]; the origin."""
         likeness = np.full(len(node), -1.0)
-        index = np.full(len(node), len(self.uris), np.int64)
+        index = np.full(len(node), len(self.indexes), np.int64)
         where = np.full(len(node), -1, np.int64)
         origins, held = [pa.array([], pa.string())], 0
         for number, names, found, rows, some in self._blocks(np.unique(name)):
@@ -224,11 +225,8 @@ class Known:
         self, wanted: np.ndarray
     ) -> Iterator[tuple[int, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], pa.Array]]:
         """Index by index: its number, the places of some names, which of them it has, their bodies and origins."""
-        from curate.index import Index
-
         step = max(1, BLOCK_BYTES // ENTRY_BYTES)
-        for number, uri in enumerate(self.uris):
-            index = Index.open(uri)
+        for number, index in enumerate(self.indexes):
             left = []
             for start in range(0, len(wanted), step):
                 names = wanted[start : start + step]
@@ -242,13 +240,11 @@ class Known:
             wanted = np.concatenate(left) if left else wanted
 
 
-def refuse_other_indexes(uris: tuple[str, ...], verify: str) -> None:
+def refuse_other_indexes(indexes: tuple[Index, ...], verify: str) -> None:
     """AssetError for an index that holds signatures where sets are wanted, or the other way round."""
-    from curate.index import Index
-
-    for uri in uris:
-        held = Index.open(uri).verify
-        if held != verify:
+    for index in indexes:
+        if index.verify != verify:
             raise AssetError(
-                f"the index {uri} was made with `verify: {held}`, this step compares with `verify: {verify}`"
+                f"the index {index.uri} was made with `verify: {index.verify}`, this step compares with "
+                f"`verify: {verify}`"
             )

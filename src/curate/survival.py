@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.arrow import fixed, lists, one
+from curate.index import Index
 from curate.kernels.components import settle, unite
 from curate.kernels.copies import first_copies, places
 from curate.kernels.hash import combine
@@ -101,12 +102,12 @@ class Against:
     origins: pa.Array
 
 
-def decide(part: Part, measure: Measure, uris: tuple[str, ...], *, transitive: bool) -> pa.Table:
+def decide(part: Part, measure: Measure, indexes: tuple[Index, ...], *, transitive: bool) -> pa.Table:
     """Verdict lines of a part: all rows that go or that pairs connect with others."""
     later, earlier = part.pairs()
     pairs = _measured(part, measure, later, earlier)
     root = _roots(pairs, len(part.best))
-    known = _known(part, measure, uris, root if transitive else None)
+    known = _known(part, measure, indexes, root if transitive else None)
     if transitive:
         survivor = np.where(part.exempt | (root == np.arange(len(root))), KEPT, root)
         survivor[(known.place >= 0) & ~part.exempt] = KNOWN
@@ -145,11 +146,11 @@ def _likeness(part: Part, measure: Measure, later: np.ndarray, earlier: np.ndarr
     return measure.similarity(common, part.sizes[later], part.sizes[earlier])
 
 
-def _known(part: Part, measure: Measure, uris: tuple[str, ...], root: np.ndarray | None) -> Against:
+def _known(part: Part, measure: Measure, indexes: tuple[Index, ...], root: np.ndarray | None) -> Against:
     """The known text that each node is confirmed against; with `root`, that its component is."""
     nodes = len(part.best)
     none = Against(np.full(nodes, -1, np.int64), np.zeros(nodes), pa.array([], pa.string()))
-    if not uris:
+    if not indexes:
         return none
     row, told = part.named("known")
     names, name = np.unique(told, return_inverse=True)
@@ -157,7 +158,7 @@ def _known(part: Part, measure: Measure, uris: tuple[str, ...], root: np.ndarray
         return none
     code = np.unique(part.node[row] * len(names) + name)
     node, name = code // len(names), code % len(names)
-    known, bodies = Known(uris, names, measure), part.bodies(measure)
+    known, bodies = Known(indexes, names, measure), part.bodies(measure)
     likeness, index, origins = known.compare(bodies, node, name)
     alike = np.flatnonzero(likeness >= 0)
     if root is None:

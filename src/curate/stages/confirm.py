@@ -60,7 +60,7 @@ class Confirm(Stage):
     sketch: Sketch | None = field(default=None, init=False)
     order: str = field(default="earliest", init=False)
     by: str | None = field(default=None, init=False)
-    against: tuple[str, ...] = field(default=(), init=False)
+    indexes: tuple[Any, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         if (self.jaccard is None) == (self.containment is None):
@@ -91,9 +91,9 @@ class Confirm(Stage):
         by = {"longest": "bytes", "highest": near.by}.get(near.keep)
         if by is not None and by not in lineage:
             raise RecipeError(f"confirm: `near` keeps the {near.keep} by '{by}', which is gone; `carry` it along")
-        refuse_other_indexes(tuple(near.against), self.verify)
+        refuse_other_indexes(near.indexes, self.verify)
         bound = copy.copy(self)
-        told = {"sketch": near.sketch, "order": near.keep, "by": by, "against": tuple(near.against)}
+        told = {"sketch": near.sketch, "order": near.keep, "by": by, "indexes": near.indexes}
         for name, value in told.items():
             object.__setattr__(bound, name, value)
         return bound
@@ -101,7 +101,7 @@ class Confirm(Stage):
     def identity(self) -> dict[str, Any]:
         """Without what `near` was told: that is in the identity of its columns."""
         parameters = asdict(self)
-        for name in ("sketch", "order", "by", "against"):
+        for name in ("sketch", "order", "by", "indexes"):
             del parameters[name]
         return {"kind": self.kind, "version": self.version, "parameters": parameters}
 
@@ -138,7 +138,7 @@ class Confirm(Stage):
             "leaders": one(seen[f"{self.of}near_leaders"]),
             **self._texts(seen, key),
         }
-        if self.against:
+        if self.indexes:
             columns["known"] = one(seen[f"{self.of}near_known"])
         if self.by:
             columns["worth"] = numbers(seen[self.by], self.by)
@@ -208,7 +208,7 @@ class Confirm(Stage):
         seen = pa.concat_tables(tables).combine_chunks()
         del tables
         bodies = np.concatenate(carriers), np.concatenate(sizes)
-        return decide(Part.of(seen, bodies, evidence, part), self.measure, self.against, transitive=self.transitive)
+        return decide(Part.of(seen, bodies, evidence, part), self.measure, self.indexes, transitive=self.transitive)
 
     def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
         duplicate, size = np.zeros(shard.num_rows, bool), np.ones(shard.num_rows, np.int32)

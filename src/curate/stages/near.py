@@ -8,8 +8,9 @@ A band costs some 20 bytes of disk while the run lasts. A part holds four millio
 for each document.
 """
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 from curate import components, exchange, expressions, store
 from curate.arrow import fixed, large_lists, lists, one
 from curate.errors import RecipeError, nearest
+from curate.manifest import fingerprint
 from curate.scopes import scoped
 from curate.sketch import PRESETS, Sketch, optimal
 from curate.stage import PART_ROWS, Evidence, Map, Stage, Verdict
@@ -42,7 +44,9 @@ class Near(Stage):
     `per`: only documents with an equal value of this column are compared; null is a value of its own. `among`: only
     rows for which this expression holds compete. `keep`: who leads, the earliest, the longest (`bytes`), or the one
     with the highest number in the column `by`, null and NaN last; ties by name, then order. `against`: folders of
-    indexes of documents that came before and stand before all of these.
+    indexes of documents that came before and stand before all of these; what an index has of the very files that are
+    read here does not count, so a run may be added to an index that it was compared with, and run again. `indexes`:
+    they as they were when the run was planned, no parameter.
     """
 
     kind: ClassVar[str] = "near"
@@ -60,6 +64,7 @@ class Near(Stage):
     keep: Literal["earliest", "longest", "highest"] = "earliest"
     by: str | None = None
     against: tuple[str, ...] = ()
+    indexes: tuple[Any, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         ways = {
@@ -119,19 +124,27 @@ class Near(Stage):
     def identity(self) -> dict[str, Any]:
         """What decides the result: two ways to give one sketch are one."""
         choices = {"per": self.per, "among": self.among, "keep": self.keep, "by": self.by}
-        parameters = {"sketch": self.sketch.identity(), **choices}
+        against = [fingerprint([segment.name for segment in index.segments]) for index in self.indexes]
+        parameters = {"sketch": self.sketch.identity(), **choices, "against": against}
         return {"kind": self.kind, "version": self.version, "parameters": parameters}
 
     def bind(self, lineage: dict[str, dict[str, Any]]) -> "Near":
-        """The stage itself. RecipeError where an index of `against` was made with other settings."""
-        if self.against:
-            from curate.index import Index
+        """The stage with the indexes that it names. RecipeError where one was made with other settings."""
+        if not self.against:
+            return self
+        from curate.index import Index
 
-            for uri in self.against:
-                if differences := Index.open(uri).differences(self.sketch, self.per):
-                    said = "; ".join(differences)
-                    raise RecipeError(f"the index {uri} was made with other settings ({said}): give near the same")
-        return self
+        raw = {name: value for name, value in lineage.get("origin", {}).items() if name != "maker"}
+        indexes = []
+        for uri in self.against:
+            index = Index.open(uri)
+            if differences := index.differences(self.sketch, self.per):
+                said = "; ".join(differences)
+                raise RecipeError(f"near: the index {uri} was made with other settings ({said}): give near the same")
+            indexes.append(index.without(fingerprint(raw)))
+        bound = copy.copy(self)
+        object.__setattr__(bound, "indexes", tuple(indexes))
+        return bound
 
     def scan(self, shard: pa.Table) -> pa.Table:
         keys, speaks = self.sketch.keys(shard["text"])
@@ -295,14 +308,12 @@ class _Buckets:
         self.count = count
         return bucket, rows
 
-    def known(self, uri: str) -> tuple[np.ndarray, np.ndarray]:
+    def known(self, index: Any) -> tuple[np.ndarray, np.ndarray]:
         """For each bucket the name of the entry of an index that has its key, uint64, and whether one has it."""
-        from curate.index import Index
-
         keys = self.keys[: self.count]
         order = np.argsort(keys)
         names, found = np.empty(len(keys), np.uint64), np.empty(len(keys), bool)
-        names[order], found[order] = Index.open(uri).known(keys[order])
+        names[order], found[order] = index.known(keys[order])
         return names, found
 
 
@@ -318,7 +329,7 @@ def _edges(part: int, stage: Near, plan: _Plan) -> Iterator[tuple[np.ndarray, pa
     if stage.keep != "earliest" or stage.against:  # only when all are seen it is known who leads
         for seen in _batches(plan.evidence, part):
             buckets.meet(seen)
-    known = [buckets.known(uri) for uri in stage.against]
+    known = [buckets.known(index) for index in stage.indexes]
     for seen in _batches(plan.evidence, part):
         bucket, rows = buckets.meet(seen)
         room = np.empty(len(bucket), np.int64)
