@@ -171,7 +171,7 @@ def test_a_scope_is_words_or_whole_numbers():
     assert drive(Near(per="bytes"), [table])[0]["near_group"] is not None
     with pytest.raises(RecipeError, match="column of double"):
         drive(Near(per="score"), [table])
-    with pytest.raises(RecipeError, match="'source', which is dictionary"):
+    with pytest.raises(RecipeError, match="'source', of which the highest leads, is a column of dictionary"):
         drive(Near(keep="highest", by="source"), [table])
 
 

@@ -137,7 +137,7 @@ def test_groups_may_be_numbers_and_nothing_competes_in_an_empty_corpus():
 )
 def test_what_is_no_number_has_no_rank(kind, value):
     table = pa.table({"score": pa.array([value], kind)})
-    with pytest.raises(RecipeError, match=r"rank of 'score': it is .*; numbers have ranks"):
+    with pytest.raises(RecipeError, match=r"rank of 'score' is a column of .*; a column of numbers is wanted"):
         Rank(of="score").scan(table)
 
 

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from curate.errors import RecipeError
+
 ROW_GROUP_BYTES = 32 << 20
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray
@@ -44,6 +46,18 @@ def utf8(column: Column) -> tuple[np.ndarray, np.ndarray]:
     view.setflags(write=False)
     text.setflags(write=False)
     return view, text
+
+
+def numbers(column: Column, use: str) -> np.ndarray:
+    """A column of numbers as float64[n], null as NaN. RecipeError, with what it is for, where it holds none."""
+    array = one(column)
+    kind = array.type
+    if pa.types.is_null(kind):
+        return np.full(len(array), np.nan)
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise RecipeError(f"{use} is a column of {kind}; a column of numbers is wanted")
+    values: np.ndarray = array.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy()
+    return values
 
 
 def fixed(column: Column) -> np.ndarray:

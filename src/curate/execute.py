@@ -63,8 +63,11 @@ def pool(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Iterable[Any]
     holder = _Pool(workers)
     try:
         yield holder.map
-    finally:
+    except BaseException:
         holder.stop()
+        raise
+    # Workers that are told to leave while this process does may wait for work for ever.
+    holder.executor.shutdown()
 
 
 class _Pool:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import exchange, expressions, store
-from curate.arrow import Column, binary, fixed, one, utf8
+from curate.arrow import Column, binary, fixed, numbers, one, utf8
 from curate.errors import DataError, RecipeError, nearest
 from curate.kernels.copies import first_copies, places
 from curate.kernels.hash import keyed, xxh3_128
@@ -141,7 +141,7 @@ class Confirm(Stage):
         if self.indexes:
             columns["known"] = one(seen[f"{self.of}near_known"])
         if self.by:
-            columns["worth"] = numbers(seen[self.by], self.by)
+            columns["worth"] = numbers(seen[self.by], f"confirm: '{self.by}'")
         if self.exempt:
             columns["exempt"] = expressions.evaluate(self.exempt, seen)[0]
         if self.max_removed:
@@ -263,18 +263,6 @@ def refuse_too_many(gone: dict[str, int], rows: dict[str, int], allowed: dict[st
             above.append(f"{found}, max_removed allows {100 * share:.1f} %")
     if above:
         raise DataError(f"confirm: {'; '.join(above)}; nothing was removed")
-
-
-def numbers(column: Column, name: str) -> np.ndarray:
-    """A column as float64[n], null as NaN. RecipeError where it holds no numbers."""
-    array = one(column)
-    kind = array.type
-    if pa.types.is_null(kind):
-        return np.full(len(array), np.nan)
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise RecipeError(f"confirm: '{name}' decides who survives, and it is {kind}: a column of numbers is wanted")
-    worth: np.ndarray = array.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy()
-    return worth
 
 
 def _source_rows(sources: Column, schema: pa.Schema) -> pa.Table:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate import components, exchange, expressions, store
-from curate.arrow import fixed, large_lists, lists, one
+from curate.arrow import fixed, large_lists, lists, numbers
 from curate.errors import RecipeError, nearest
 from curate.manifest import fingerprint
 from curate.scopes import scoped
@@ -212,15 +212,9 @@ _best = cache(optimal)
 
 def order(shard: pa.Table, column: str) -> np.ndarray:
     """A column of numbers as uint64[n] in the same order (as float64), null and NaN as 0, below all others."""
-    values = one(shard[column])
-    kind = values.type
-    if pa.types.is_null(kind):
-        return np.zeros(len(values), np.uint64)
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise RecipeError(f"near: `by` names '{column}', which is {kind}; the highest is one of numbers")
-    empty = values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-    numbers = (values.fill_null(0) if values.null_count else values).to_numpy(zero_copy_only=False)
-    bits = (numbers.astype(np.float64) + 0.0).view(np.uint64)  # -0.0 + 0.0 is 0.0
+    values = numbers(shard[column], f"near: '{column}', of which the highest leads,")
+    bits = (values + 0.0).view(np.uint64)  # -0.0 + 0.0 is 0.0
+    empty = np.isnan(values)
     return np.where(empty, np.uint64(0), np.where(bits & _SIGN, ~bits, bits | _SIGN))
 
 

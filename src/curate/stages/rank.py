@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate import expressions
-from curate.arrow import one, row_hashes
+from curate.arrow import numbers, one, row_hashes
 from curate.errors import RecipeError
 from curate.stage import Evidence, Map, Stage, Verdict
 
@@ -110,7 +110,7 @@ class Rank(Stage):
     def places(self, shard: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
         """Per row: does it compete (bool), the level of its value and the number of its group (int64, len(names) for
         null); and the groups' names."""
-        value = self.values(shard)
+        value = numbers(shard[self.of], f"rank of '{self.of}'")
         compete = ~np.isnan(value)
         if self.among:
             compete &= expressions.evaluate(self.among, shard)[0]
@@ -122,17 +122,6 @@ class Rank(Stage):
         if not (words or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
             raise RecipeError(f"rank by '{self.by}': it is {kind}; groups are words or whole numbers")
         return compete, levels(value), *_codes(column, shard.num_rows)
-
-    def values(self, shard: pa.Table) -> np.ndarray:
-        """The column as float64[n], null as NaN. RecipeError where it holds no numbers."""
-        column = one(shard[self.of])
-        kind = column.type
-        if pa.types.is_null(kind):
-            return np.full(len(column), np.nan)
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise RecipeError(f"rank of '{self.of}': it is {kind}; numbers have ranks, give a column of numbers")
-        value = (column.fill_null(0) if column.null_count else column).to_numpy(zero_copy_only=False)
-        return np.where(column.is_null().to_numpy(zero_copy_only=False), np.nan, value.astype(np.float64))
 
 
 def levels(value: np.ndarray) -> np.ndarray:
