@@ -61,7 +61,7 @@ def write_corpus(folder: Path, documents: int = 300, seed: int = 0) -> Planted:
     for number, text in enumerate(FOREIGN):
         texts[number * 7 % len(texts)] += " " + text
     for number in range(1, 8):  # near copies, far from their twins
-        texts[-number] = texts[number * 9].replace("the", "a", 1) + " almost"
+        texts[-number] = texts[number * 9 % (len(texts) - 8)].replace("the", "a", 1) + " almost"
     junks = [draw.choice(JUNK[:3]) if number % 4 == 0 else f"{draw.choice(JUNK)} {number}" for number in range(junk)]
     mixed = texts + draw.choices(texts, k=copies) + junks
     draw.shuffle(mixed)

@@ -51,7 +51,7 @@ def confirm(rows, *, ngram, least, alike=jaccard, keep="earliest", transitive=Fa
         pairs, entries = set(), {}
         for i in members:
             here = node[rows[i]["text"]]
-            for name in rows[i]["leaders"]:
+            for name in {*rows[i]["leaders"], rows[i]["id"][:8]}:
                 there = named.get(name, here)
                 later, earlier = max(here, there), min(here, there)
                 if later != earlier and alike(sets[later], sets[earlier]) >= Fraction(least):

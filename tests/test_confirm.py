@@ -106,6 +106,8 @@ def alike_rows(draw, exempt=True):
         worth = draw(st.sampled_from([None, float("nan"), -1.0, 0.0, 2.5, float("inf"), -float("inf")]))
         leaders = draw(st.lists(st.sampled_from(texts), max_size=4))
         rows.append(document(text, group, leaders, worth=worth, exempt=exempt and draw(st.integers(0, 5)) == 0))
+        if draw(st.integers(0, 5)) == 0:  # a text that was another one before something rewrote it
+            rows[-1]["id"] = document(draw(st.sampled_from(texts)))["id"]
     return rows
 
 
@@ -227,6 +229,14 @@ def test_no_threshold_takes_candidates_as_they_are():
     assert [row[:3] for row in confirmed(bound(jaccard=0.0), corpus(rows))] == [
         (False, None, None), (True, "raw.jsonl:1", 0.0), (False, None, None)
     ]  # fmt: skip
+
+
+def test_copies_of_one_text_that_were_rewritten_apart_are_candidates():
+    """As `repeated_lines` does: the first copy keeps a line that the others lose. No leader has another name."""
+    rows = [document(text, id=bytes(16)) for text in ("a b c d e f", "a b c d e", "x y z u v", "a b c d e")]
+    found = confirmed(bound(jaccard=0.6), corpus(rows))
+    assert found == expected(rows, least="0.6", alike=oracle.jaccard)
+    assert [gone for gone, *_ in found] == [False, True, False, True]
 
 
 def test_texts_that_were_rewritten_are_compared_as_they_are_now():

@@ -119,7 +119,7 @@ def test_same_bytes_and_what_prefect_shows(
     assert "4 records rejected" in one["state"]["message"]
     assert one["name"] == f"{path} to {out}"
     shown = artifacts(server, one)
-    stages = ("ingest", "heuristics", "exact", "plausible", "tokenize", "mix", "pack")
+    stages = ("ingest", "heuristics", "exact", "near", "confirm", "plausible", "tokenize", "mix", "pack")
     assert set(shown) == {f"small-{stage}" for stage in (*stages, "summary")}
     facts = {row["what"]: row["count"] for row in json.loads(shown["small-plausible"])}
     dropped = sum(count for what, count in facts.items() if what.startswith("dropped by "))

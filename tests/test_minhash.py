@@ -476,6 +476,7 @@ def test_every_field_is_part_of_identity():
         ("rows", -1),
         ("ngram", 0),
         ("ngram", 2.5),
+        ("ngram", 10**20),
         ("bands", True),
         ("unit", "lines"),
         ("seed", -1),
@@ -487,7 +488,13 @@ def test_a_setting_that_cannot_be_is_refused(field, value):
         Sketch(**{field: value})
 
 
-@pytest.mark.parametrize(("threshold", "hashes"), [(0, 128), (1, 128), (1.2, 9), (0.8, 0), (0.8, 1.5)])
+def test_a_signature_has_a_largest_size():
+    with pytest.raises(RecipeError, match="257 bands of 256 rows are 65,792 values; at most 65,536 can be"):
+        Sketch(bands=257, rows=256)
+    assert Sketch(bands=256, rows=256).hashes == 65_536
+
+
+@pytest.mark.parametrize(("threshold", "hashes"), [(0, 128), (1, 128), (1.2, 9), (0.8, 0), (0.8, 1.5), (0.8, 10**9)])
 def test_a_threshold_that_cannot_be_is_refused(threshold, hashes):
     with pytest.raises(RecipeError, match=r"^(threshold|hashes) is "):
         optimal(threshold, hashes)

@@ -334,6 +334,8 @@ def test_an_index_with_other_settings_is_refused():
         ({"ngram": 0}, "ngram is 0"),
         ({"by": "score"}, "`keep: highest` needs `by:`"),
         ({"keep": "highest"}, "`keep: highest` needs `by:`"),
+        ({"keep": "highest", "by": ""}, "`by` is '': give the name of a column"),
+        ({"per": ""}, "`per` is '': give the name of a column"),
         ({"keep": "latest"}, "keep"),
         ({"among": "source ="}, "source ="),
         ({"perr": "source"}, "did you mean 'per'"),

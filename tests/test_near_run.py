@@ -10,6 +10,7 @@ import pytest
 
 from curate import recipe
 from curate.cli import main
+from curate.errors import RecipeError
 from curate.run import run
 from curate.why import why
 
@@ -115,3 +116,13 @@ def test_a_source_that_loses_too_much_stops_the_run(tmp_path: Path, capsys: pyte
     assert "wiki:" not in told
     path.write_text(path.read_text().replace("web: 0.01", "web: 0.9"))
     assert survivors(path)
+
+
+def test_what_a_step_before_makes_impossible_is_said_with_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path, documents(), keep="highest, by: words")
+    lines = path.read_text().splitlines()
+    lines.insert(3, "  - heuristics:")
+    lines.insert(5, "  - select: {name: some, keep: {a: bytes > 1}, carry: [near_group, near_leaders, near_known]}")
+    path.write_text("\n".join(lines))
+    with pytest.raises(RecipeError, match=r"^line 7: stages\[3\] 'confirm': `near` keeps the highest by 'words'"):
+        run(recipe.load(str(path)), str(tmp_path / "run"))

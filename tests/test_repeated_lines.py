@@ -255,6 +255,7 @@ def test_the_published_normalisations():
     [
         ({"at_least": 1}, "`at_least` is 1"),
         ({"min_length": -1}, "`min_length` is -1"),
+        ({"min_length": 1 << 63}, "below 2^63"),
         ({"per": ""}, "`per` is ''"),
         ({"per": "text"}, "`per` is 'text'"),
         ({"among": "good and"}, "cannot read the expression"),

@@ -189,8 +189,8 @@ def _step(
         if stage.asset_fields:
             given = {field: getattr(stage, field) for field in stage.asset_fields}
             made_by["assets"] = {k: digest(assets.find(v)) for k, v in given.items() if isinstance(v, str)}
-    except AssetError as error:
-        raise AssetError(f"{_place(node, index)}: {error}") from error
+    except (AssetError, RecipeError) as error:
+        raise type(error)(f"{_place(node, index)}: {error}") from error
     key = fingerprint(made_by)
     return Step(node, key, store.join(out, f"{node.name}-{key}"), made_by, documents, columns, gives)
 

@@ -26,6 +26,8 @@ other values."""
 
 POINTS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
 """Similarities at which a curve is told."""
+MOST = 1 << 16
+"""Values of a signature, and units to a shingle: RefinedWeb has 9,000 values, and no paper more."""
 BYTES_AT_ONCE, VALUES_AT_ONCE = 1 << 19, 1 << 20
 """Bytes of text and values of signatures that are worked on together: what stays in a processor's cache."""
 
@@ -50,8 +52,11 @@ class Sketch:
     def __post_init__(self) -> None:
         for name in ("bands", "rows", "ngram"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise RecipeError(f"{name} is {value!r}; it must be a whole number from 1 on")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+                raise RecipeError(f"{name} is {value!r}; it must be a whole number from 1 to {MOST:,}")
+        if self.hashes > MOST:
+            made = f"{self.bands} bands of {self.rows} rows are {self.hashes:,} values"
+            raise RecipeError(f"{made}; at most {MOST:,} can be")
         if self.unit not in ("words", "characters"):
             raise RecipeError(f"unit is {self.unit!r}; it must be words or characters")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 32:
@@ -167,8 +172,8 @@ def optimal(threshold: float, hashes: int) -> tuple[int, int]:
     """
     if not 0 < threshold < 1:
         raise RecipeError(f"threshold is {threshold!r}; it must lie between 0 and 1")
-    if isinstance(hashes, bool) or not isinstance(hashes, int) or hashes < 1:
-        raise RecipeError(f"hashes is {hashes!r}; it must be a whole number from 1 on")
+    if isinstance(hashes, bool) or not isinstance(hashes, int) or not 1 <= hashes <= MOST:
+        raise RecipeError(f"hashes is {hashes!r}; it must be a whole number from 1 to {MOST:,}")
     nodes, weights = np.polynomial.legendre.leggauss(128)
     nodes, weights = (nodes + 1) / 2, weights / 2
     below, above = threshold * nodes, threshold + (1 - threshold) * nodes

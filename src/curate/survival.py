@@ -66,7 +66,8 @@ class Part:
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Distinct candidate pairs of nodes, the later and the earlier, int64[p] each, in order of both.
 
-        A name stands for the best of the group's nodes that have a row of that name.
+        A name stands for the best of the group's nodes that have a row of that name. The others of that name, whose
+        texts were one until something rewrote them, are candidates to it: `near` names no leader to its namesakes.
         """
         keys = self.seen["key"].to_numpy()
         mine = keys.copy()
@@ -78,7 +79,9 @@ class Part:
         ordered = mine[by_name]
         at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
         there = ordered[at] == wanted
-        one_end, other = self.node[row[there]], self.node[by_name[at[there]]]
+        first = np.searchsorted(ordered, ordered)
+        one_end = self.node[np.concatenate([row[there], by_name])]
+        other = self.node[by_name[np.concatenate([at[there], first])]]
         later, earlier = np.maximum(one_end, other), np.minimum(one_end, other)
         code = np.unique((later * len(self.best) + earlier)[later != earlier])
         return code // len(self.best), code % len(self.best)

@@ -64,14 +64,14 @@ class Confirm(Stage):
 
     def __post_init__(self) -> None:
         if (self.jaccard is None) == (self.containment is None):
-            raise RecipeError("confirm: give `jaccard` or `containment`, and not both: the least share that counts")
+            raise RecipeError("give `jaccard` or `containment`, and not both: the least share that counts")
         if self.measure.kind == "containment" and self.verify == "sketch":
-            raise RecipeError("confirm: signatures tell nothing of `containment`; use `verify: exact`")
+            raise RecipeError("signatures tell nothing of `containment`; use `verify: exact`")
         if self.exempt is not None:
             expressions.parse(self.exempt)
         for source, share in (self.max_removed or {}).items():
             if not 0 <= share <= 1:
-                raise RecipeError(f"confirm: `max_removed` of '{source}' is {share}; it is a share from 0 to 1")
+                raise RecipeError(f"`max_removed` of '{source}' is {share}; it is a share from 0 to 1")
 
     @property
     def measure(self) -> Measure:
@@ -86,11 +86,11 @@ class Confirm(Stage):
         near = lineage[f"{self.of}near_group"].get("maker")
         if near is None or not isinstance(getattr(near, "sketch", None), Sketch):
             raise RecipeError(
-                f"confirm: `{self.of}near_group` was not made by `near`; it looks at what `near` proposed"
+                f"`{self.of}near_group` was not made by `near`; it looks at what `near` proposed"
             )
         by = {"longest": "bytes", "highest": near.by}.get(near.keep)
         if by is not None and by not in lineage:
-            raise RecipeError(f"confirm: `near` keeps the {near.keep} by '{by}', which is gone; `carry` it along")
+            raise RecipeError(f"`near` keeps the {near.keep} by '{by}', which is gone; `carry` it along")
         refuse_other_indexes(near.indexes, self.verify)
         bound = copy.copy(self)
         told = {"sketch": near.sketch, "order": near.keep, "by": by, "indexes": near.indexes}

@@ -80,6 +80,9 @@ class Near(Stage):
         if self.preset is not None and self.preset not in PRESETS:
             hint = nearest(self.preset, list(PRESETS)) or f"; there are {', '.join(PRESETS)}"
             raise RecipeError(f"no preset is called '{self.preset}'{hint}")
+        for name in ("per", "by"):
+            if getattr(self, name) == "":
+                raise RecipeError(f"`{name}` is '': give the name of a column")
         if (self.by is None) == (self.keep == "highest"):
             raise RecipeError("`keep: highest` needs `by:`, a column of numbers, and nothing else takes it")
         if self.among is not None:
@@ -140,7 +143,7 @@ class Near(Stage):
             index = Index.open(uri)
             if differences := index.differences(self.sketch, self.per):
                 said = "; ".join(differences)
-                raise RecipeError(f"near: the index {uri} was made with other settings ({said}): give near the same")
+                raise RecipeError(f"the index {uri} was made with other settings ({said}): give near the same")
             indexes.append(index.without(fingerprint(raw)))
         bound = copy.copy(self)
         object.__setattr__(bound, "indexes", tuple(indexes))
@@ -314,8 +317,8 @@ class _Buckets:
 def _edges(part: int, stage: Near, plan: _Plan) -> Iterator[tuple[np.ndarray, pa.Table]]:
     """Edges uint64[m, 3] from row to leader of each bucket, with its key; and the names of leaders (`_NAMED`).
 
-    A row with its leader's name has the leader's text: the edge is enough. An index entry is no row: a leader whose
-    bucket it has gets an edge to itself.
+    A row with its leader's name needs no more than the edge: `confirm` takes namesakes for candidates. An index entry
+    is no row: a leader whose bucket it has gets an edge to itself.
     """
     from curate.kernels.buckets import led
 

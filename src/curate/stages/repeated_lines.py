@@ -64,6 +64,8 @@ class RepeatedLines(Stage):
     def __post_init__(self) -> None:
         if self.at_least < 2:
             raise RecipeError(f"`at_least` is {self.at_least}: every passage is there once; give 2 or more")
+        if max(self.at_least, self.min_length) >= 1 << 63:
+            raise RecipeError("`at_least` and `min_length` are whole numbers below 2^63")
         if self.min_length < 0:
             raise RecipeError(f"`min_length` is {self.min_length}: a length in characters is 0 or more")
         if self.per in ("", "text"):
