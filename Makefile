@@ -20,7 +20,7 @@ BENCH_WITH := 'datatrove[processing]' pyarrow spacy
 OTHERS_WITH := --no-deps --requirement bench/constraints-others.txt
 NEAR_WITH := --no-deps --requirement bench/constraints-near.txt
 BENCHES := exact heuristics rules language whatif near near_quality
-SOAKED := gopher c4 fineweb refinedweb fineweb2 code textbook
+SOAKED := gopher c4 fineweb refinedweb fineweb2 code textbook web
 
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false

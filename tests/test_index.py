@@ -451,6 +451,15 @@ def test_an_index_on_an_object_store(old: tuple[Path, list[str]], memory: str, t
     assert len(dropped(new)) == 10
 
 
+def test_no_export_takes_the_place_of_the_index(old: tuple[Path, list[str]], tmp_path: Path) -> None:
+    uri = str(tmp_path / "index")
+    indexing.add(uri, str(old[0]))
+    for name in ("index.json", "more.parquet"):
+        with pytest.raises(RecipeError, match="is in the folder of the index"):
+            index_contents.export(uri, f"{uri}/{name}")
+    assert index_contents.info(uri)["documents"]
+
+
 def test_the_export_loads_into_datasketch(old: tuple[Path, list[str]], tmp_path: Path) -> None:
     from datasketch import MinHash, MinHashLSH
 

@@ -15,6 +15,7 @@ from strategies import hostile_text as texts
 from curate import cli, edits, near_measure, recipe
 from curate.edits import CUTS, EDITS, SHARES, Material, edited, inject
 from curate.errors import RecipeError
+from curate.indexing import add
 from curate.near_measure import shingles
 from curate.near_report import near_report, show
 from curate.near_sample import of_run
@@ -332,6 +333,14 @@ def test_what_holds_for_the_whole_corpus_is_left_out_and_that_is_said(tmp_path, 
     assert told["removed"]["rows"] > 20
     show(told)
     assert "matches with indexes (`against`) are not measured" in capsys.readouterr().out
+
+
+def test_of_a_run_too_it_is_said_that_indexes_are_left_out(tmp_path, corpus):
+    run(recipe.load(write(tmp_path, corpus, STAGES + "  - select: {keep: {a: not near_duplicate}}\n")), f"{tmp_path}/old")
+    add(str(tmp_path / "index"), f"{tmp_path}/old")
+    stages = STAGES.replace("preset: fineweb", "preset: fineweb, against: [index]")
+    run(recipe.load(write(tmp_path, corpus[:-1], stages)), f"{tmp_path}/run")
+    assert near_report(f"{tmp_path}/run", documents=20)["without_indexes"] == 1
 
 
 def test_rare_documents_are_looked_for_until_they_are_enough(tmp_path, corpus):

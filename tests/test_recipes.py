@@ -19,7 +19,7 @@ from curate.run import run
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "recipes.json"
-PUBLISHED = ("c4", "fineweb", "gopher", "refinedweb")
+PUBLISHED = ("c4", "fineweb", "gopher", "refinedweb", "web")
 
 
 def loaded(name: str, folder: Path) -> recipe.Recipe:

@@ -10,6 +10,7 @@ import pytest
 from corpus import digests, write_corpus, write_recipe
 
 from curate import recipe, store
+from curate.manifest import Manifest, save_receipt
 from curate.run import run
 from curate.verify import verify
 
@@ -125,6 +126,27 @@ def test_damage_is_noticed_and_mended(whole: tuple[Path, dict[str, str], int], t
     run(recipe.load(str(path)), str(out))
     assert digests(out) == expected
     assert verify(str(out))["damaged"] == []
+
+
+def test_damage_is_mended_where_receipts_outlived_their_manifest(
+    whole: tuple[Path, dict[str, str], int], tmp_path: Path
+) -> None:
+    """As when a process is killed between the manifest and the end of the receipts that it takes in."""
+    path, expected, _ = whole
+    out = tmp_path / "run"
+    run(recipe.load(str(path)), str(out))
+    for file in out.rglob("manifest.json"):
+        manifest = Manifest.load(str(file.parent))
+        assert manifest is not None
+        for receipt in manifest.units:
+            save_receipt(str(file.parent), receipt)
+    victim = next(out.glob("exact-*/evidence/*.cut"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    assert [Path(one["file"]).name for one in verify(str(out))["damaged"]] == [victim.name]
+    run(recipe.load(str(path)), str(out))
+    assert digests(out) == expected
 
 
 def test_a_folder_in_use_is_refused_by_name(whole: tuple[Path, dict[str, str], int], tmp_path: Path) -> None:

@@ -84,7 +84,10 @@ class Index:
         for segment in segments:
             if sizes.get(segment.name) != segment.size:
                 found = f"has {sizes[segment.name]:,} bytes" if segment.name in sizes else "is missing"
-                raise AssetError(f"{store.join(uri, segment.name)} {found}, {segment.size:,} were written")
+                raise AssetError(
+                    f"{store.join(uri, segment.name)} {found}, {segment.size:,} bytes were written; fetch it again, or "
+                    "make the index anew"
+                )
         return cls(uri, settings, segments)
 
     def save(self) -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from curate import store
 from curate.arrow import binary, large_lists
-from curate.errors import AssetError
+from curate.errors import AssetError, RecipeError
 from curate.execute import Failed, attempt, serial
 from curate.index import INDEX, Index, Segment
 from curate.segment import reading, shingles, signatures
@@ -47,6 +47,8 @@ def export(uri: str, target: str) -> dict[str, Any]:
                 lsh.insert(row["id"], MinHash(hashvalues=row["signature"], seed=1, scheme="affine32"))
     """
     index = Index.open(uri)
+    if store.same(store.parent(target), uri):
+        raise RecipeError(f"{target} is in the folder of the index, which is for its own files: give another place")
     schema = pa.schema([("id", pa.binary(16)), ("origin", pa.string()), ("signature", pa.list_(pa.uint32()))])
     rows = 0
     with store.writing(target) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:

@@ -90,7 +90,7 @@ def of_run(out: str, *, documents: int, seed: int, near: str | None) -> Sample:
     if kept is None:
         raise RecipeError(f"{out} has no documents")
     table, short = _long(kept.unify_dictionaries().combine_chunks(), documents, seed)
-    indexes = made[asked.near.name].manifest.made_by.get("assets", {}).get("against", ())
+    indexes = made[asked.near.name].manifest.made_by["stage"]["parameters"]["against"]
     return _checked(Sample(out, asked, table, {**left_out, _SHORT: short}, len(indexes)))
 
 

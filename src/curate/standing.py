@@ -28,6 +28,8 @@ def reopen(folder: str, manifest: Manifest, bad: set[str]) -> None:
     for receipt in manifest.units:
         if receipt.unit not in bad:
             save_receipt(folder, replace(receipt, how={"phase": "kept"}))
+        else:  # a process that was killed right behind the manifest left it
+            store.remove(store.join(folder, "units", f"{receipt.unit}.json"))
     store.remove(store.join(folder, "manifest.json"))
 
 

@@ -85,9 +85,7 @@ class Confirm(Stage):
         """The stage with the sketch, the order and the indexes of the `near` step whose candidates it looks at."""
         near = lineage[f"{self.of}near_group"].get("maker")
         if near is None or not isinstance(getattr(near, "sketch", None), Sketch):
-            raise RecipeError(
-                f"`{self.of}near_group` was not made by `near`; it looks at what `near` proposed"
-            )
+            raise RecipeError(f"`{self.of}near_group` was not made by `near`; it looks at what `near` proposed")
         by = {"longest": "bytes", "highest": near.by}.get(near.keep)
         if by is not None and by not in lineage:
             raise RecipeError(f"`near` keeps the {near.keep} by '{by}', which is gone; `carry` it along")
