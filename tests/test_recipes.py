@@ -32,10 +32,10 @@ def loaded(name: str, folder: Path) -> recipe.Recipe:
 def made(name: str, folder: Path) -> dict[str, Any]:
     """Rows and drops of every stage, and which kinds of pages are left at the end."""
     write_web(folder / "web")
-    result = run(loaded(name, folder), str(folder / name))
+    result = run(loaded(name, folder), str(folder / f"{name}-run"))
     stages = {
         stage["name"]: {key: stage[key] for key in ("rows", "dropped", "marked") if key in stage}
-        for stage in outputs(str(folder / name))["stages"]
+        for stage in outputs(str(folder / f"{name}-run"))["stages"]
     }
     import pyarrow.parquet as pq
 
