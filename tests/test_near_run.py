@@ -126,3 +126,18 @@ def test_what_a_step_before_makes_impossible_is_said_with_its_place(tmp_path: Pa
     path.write_text("\n".join(lines))
     with pytest.raises(RecipeError, match=r"^line 7: stages\[3\] 'confirm': `near` keeps the highest by 'words'"):
         run(recipe.load(str(path)), str(tmp_path / "run"))
+
+
+def test_one_off_filtering(tmp_path: Path) -> None:
+    rows = documents()
+    kept = {name for name, _ in survivors(write(tmp_path / "run", rows, keep="earliest"))}
+    path = tmp_path / "run" / "raw"
+    assert main(["filter", str(path), str(tmp_path / "out.parquet"), "--with", "exact,near", "--jaccard", "0.6"]) == 0
+    left = pq.read_table(tmp_path / "out.parquet")
+    gone = pq.read_table(tmp_path / "out.dropped.parquet")
+    # Its bands are FineWeb's, over five words: it finds fewer.
+    assert kept <= set(left["id"].to_pylist())
+    assert set(gone["rule"].to_pylist()) == {"original"}
+    assert gone["survivor"].null_count == 0
+    assert main(["filter", str(path), str(tmp_path / "all.parquet"), "--where", "near_cluster_size < 3"]) == 0
+    assert main(["filter", str(path), str(tmp_path / "all.parquet"), "--with", "near", "--jaccard", "7"]) == 2

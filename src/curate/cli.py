@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("source", metavar="IN", help="parquet, jsonl, jsonl.gz or jsonl.zst; - is standard input")
     one.add_argument("target", metavar="OUT", help="survivors, in the format of the suffix; - is standard output")
     one.add_argument(
-        "--with", dest="stages", type=_names, default=(), metavar="STAGES", help="language,heuristics,code,exact"
+        "--with", dest="stages", type=_names, default=(), metavar="STAGES", help="language,heuristics,code,exact,near"
     )
     one.add_argument("--rules", type=_names, default=(), metavar="NAMES", help="rule sets, such as gopher_quality")
     one.add_argument(
@@ -101,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FIELD",
         help="the field that names the programming language, for rules of code (default language)",
     )
+    one.add_argument("--jaccard", type=float, default=0.7, metavar="J", help="near: least similarity (default 0.7)")
     one.add_argument("--text", default="text", metavar="FIELD", help="the field that holds the text")
     one.add_argument("-j", "--jobs", type=_workers, default=1, metavar="N", help="worker processes (default 1)")
 
@@ -257,6 +258,7 @@ def _filter(options: argparse.Namespace) -> int:
             dropped=options.dropped,
             text=options.text,
             code_language=options.code_language,
+            jaccard=options.jaccard,
             map=workers,
             report=shown,
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate import expressions, store
@@ -26,14 +27,16 @@ from curate.run import Event, Result, run
 from curate.signals import columns, families_of
 from curate.stage import Map
 from curate.stages.code import Code
+from curate.stages.confirm import Confirm
 from curate.stages.exact import Exact
 from curate.stages.ingest import Ingest, Input, Normalize
+from curate.stages.near import Near
 from curate.stages.select import Select
 from curate.unit import first_reject
 from curate.view import View, read
 
-STAGES = ("language", "heuristics", "code", "exact")
-"""Stages that one-off filtering can use, in this order."""
+STAGES = ("language", "heuristics", "code", "exact", "near")
+"""Stages that one-off filtering can use, in this order; `near` stands for itself and `confirm`."""
 SHARD = 32 << 20  # small, as pages that are used again need not be asked for again
 BATCH = 20_000
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -52,18 +55,20 @@ def filter_files(
     dropped: str | None = None,
     text: str = "text",
     code_language: str = "language",
+    jaccard: float = 0.7,
     map: Map = serial,
     report: Callable[[Event], None] = lambda event: None,
 ) -> dict[str, Any]:
     """Filter `source` (file, folder, glob, or `-`) into `target` (or `-`); the format is the suffix's.
 
-    `stages`: those of `STAGES`. With `exact`, later copies go unless `where` says what to do with `duplicate`. Stages
-    that the rules need are added. `code_language` names the field with the programming language, for `code`. Returns
+    `stages`: those of `STAGES`. With `exact`, later copies go unless `where` says what to do with `duplicate`; with
+    `near` the same of `near_duplicate`, which is proved at `jaccard`. Stages that the rules need are added.
+    `code_language` names the field with the programming language, for `code`. Returns
     rows in, kept, dropped by rule, rejected, and the files written.
     """
     if not source:
         raise RecipeError("IN is empty: give a file, a folder, a glob, or - for standard input")
-    nodes = _nodes(stages, rules, where, code_language)
+    nodes = _nodes(stages, rules, where, code_language, jaccard)
     outputs = _outputs(target, dropped)
     if source != "-":
         _refuse_overwriting(source, outputs)
@@ -136,7 +141,9 @@ def _refuse_overwriting(source: str, outputs: Outputs) -> None:
             raise RecipeError(f"{name} would be read and written at once: {source} matches it; choose another output")
 
 
-def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None, code_language: str) -> tuple[Node, ...]:
+def _nodes(
+    stages: tuple[str, ...], rules: tuple[str, ...], where: str | None, code_language: str, jaccard: float
+) -> tuple[Node, ...]:
     known = {kind: kinds()[kind] for kind in STAGES}
     for kind in stages:
         if kind not in known:
@@ -149,35 +156,46 @@ def _nodes(stages: tuple[str, ...], rules: tuple[str, ...], where: str | None, c
         raise RecipeError(f"--where: '{name}' says nothing here; a field of the input called so is 'in_{name}'")
     if "exact" in stages and "duplicate" not in named:
         keep["first_copy"] = "not duplicate"
+    if "near" in stages and "near_duplicate" not in named:
+        keep["original"] = "not near_duplicate"
     if where:
         keep["where"] = where
     if not keep and not rules:
-        raise RecipeError("nothing to filter by: give --rules, --where, or --with exact")
+        raise RecipeError("nothing to filter by: give --rules, --where, or --with exact or near")
     select = build(Mark, {"keep": keep, "rules": list(rules)}, where="filter")
     # The fewest families that the rules need: the others would cost as much and say nothing.
     families = families_of(select.reads) or ("quality",)
     parameters: dict[str, dict[str, Any]] = {
         "heuristics": {"signals": list(families)},
         "code": {"language": code_language},
+        "confirm": {"jaccard": jaccard},
     }
-    given = {"heuristics": columns(families), "code": Code().adds, "exact": Exact().adds}
+    given = {
+        "heuristics": columns(families),
+        "code": Code().adds,
+        "exact": Exact().adds,
+        "near": (*Near().adds, *Confirm(jaccard=0).adds),
+    }
     needed = {kind for kind, names in given.items() if set(select.reads) & set(names)}
     wanted = [kind for kind in STAGES if kind in needed or kind in stages]
-    made = [Node(kind, build(known[kind], parameters.get(kind, {}), where="filter"), None, "", 0) for kind in wanted]
+    wanted += ["confirm"] if "near" in wanted else []
+    made = [Node(kind, build(kinds()[kind], parameters.get(kind, {}), where="filter"), None, "", 0) for kind in wanted]
     return (*made, Node("select", select, None, "", 0))
 
 
 def _write(result: Result, outputs: Outputs, text: str) -> dict[str, Any]:
     base = result.source.manifest
     rule = result.steps[-1][1]
-    marks = [dataset for step, dataset in result.steps if step.node.stage.kind == "exact"]
+    found = {step.node.stage.kind: dataset for step, dataset in result.steps}
+    marks = [found[kind] for kind in ("exact", "confirm") if kind in found]
+    survivor = [name for dataset in marks for name in dataset.manifest.columns if name.endswith("duplicate_of")]
     names = _names(result.carried, text)
     rows = [name for name in (outputs.kept, outputs.dropped) if name is not None]
     for column in result.carried:
         if _holds_bytes(column.type) and any(not name.endswith(".parquet") for name in rows):
             raise RecipeError(f"'{field_of(column)}' is {column.type}, which JSON cannot hold: let OUT be parquet")
     view = View(result.source, (rule, *marks))
-    wanted = (*names, "rule", *(("duplicate_of",) if marks else ()))
+    wanted = (*names, "rule", *survivor)
     with _sink(outputs.kept) as keep, _sink(outputs.dropped) as drop:
         for index, shard in enumerate(base.shards):
             table = read(view.files(index, wanted), shard.rows)
@@ -185,7 +203,7 @@ def _write(result: Result, outputs: Outputs, text: str) -> dict[str, Any]:
             for start in range(0, max(1, shard.rows), BATCH):
                 part = table.slice(start, BATCH)
                 keep(_restored(part.filter(part["rule"].is_null()), names))
-                drop(_marked(part.filter(part["rule"].is_valid()), names, bool(marks)))
+                drop(_marked(part.filter(part["rule"].is_valid()), names, survivor))
     if result.rejected:
         with _sink(outputs.rejects) as reject:
             for unit in base.units:
@@ -217,11 +235,11 @@ def _restored(table: pa.Table, names: dict[str, str]) -> pa.Table:
     return table.select(list(names)).rename_columns(list(names.values()))
 
 
-def _marked(table: pa.Table, names: dict[str, str], duplicates: bool) -> pa.Table:
+def _marked(table: pa.Table, names: dict[str, str], survivor: list[str]) -> pa.Table:
     plain = _restored(table, names)
     plain = plain.rename_columns([carried(name, ("rule", "survivor")) for name in plain.column_names])
     plain = plain.append_column("rule", table["rule"].cast(pa.string()))
-    return plain.append_column("survivor", table["duplicate_of"]) if duplicates else plain
+    return plain.append_column("survivor", pc.coalesce(*table.select(survivor).columns)) if survivor else plain
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
