@@ -117,6 +117,14 @@ def test_a_worker_that_dies_takes_only_its_own_unit_down(tmp_path):
     assert begun.count("2") == 2, "once with the others, once alone"
 
 
+def test_workers_have_left_when_a_pool_ends_with_an_error():
+    """Workers that are still to leave when the process does may wait for work for ever, and it for them."""
+    before = set(multiprocessing.active_children())
+    with pytest.raises(DataError), pool(2) as workers:
+        list(workers(troubled, range(4)))
+    assert set(multiprocessing.active_children()) <= before
+
+
 def test_workers_are_spawned_and_hold_one_thread():
     global INHERITED
     INHERITED = "changed after the import"  # a forked child would see it

@@ -336,7 +336,8 @@ def test_what_holds_for_the_whole_corpus_is_left_out_and_that_is_said(tmp_path, 
 
 
 def test_of_a_run_too_it_is_said_that_indexes_are_left_out(tmp_path, corpus):
-    run(recipe.load(write(tmp_path, corpus, STAGES + "  - select: {keep: {a: not near_duplicate}}\n")), f"{tmp_path}/old")
+    old = write(tmp_path, corpus, STAGES + "  - select: {keep: {a: not near_duplicate}}\n")
+    run(recipe.load(old), f"{tmp_path}/old")
     add(str(tmp_path / "index"), f"{tmp_path}/old")
     stages = STAGES.replace("preset: fineweb", "preset: fineweb, against: [index]")
     run(recipe.load(write(tmp_path, corpus[:-1], stages)), f"{tmp_path}/run")

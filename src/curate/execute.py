@@ -63,11 +63,8 @@ def pool(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Iterable[Any]
     holder = _Pool(workers)
     try:
         yield holder.map
-    except BaseException:
-        holder.stop()
-        raise
-    # Workers that are told to leave while this process does may wait for work for ever.
-    holder.executor.shutdown()
+    finally:  # workers that are told to leave while this process does may wait for work for ever
+        holder.executor.shutdown(cancel_futures=True)
 
 
 class _Pool:
