@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate import proof
-from curate.errors import AssetError, DataError, RecipeError
+from curate.errors import DataError, RecipeError
 from curate.index import Entries
 from curate.sketch import Sketch
 from curate.stages.confirm import Confirm
@@ -426,7 +426,7 @@ def test_known_documents_come_first(rows, least, transitive, size, data):
     first = {}
     for i, index in enumerate(told):
         for name, (origin, text) in index.items():
-            first.setdefault(name, (origin, oracle.shingles(text, NGRAM), i))
+            first.setdefault(name, (f"memory:{origin}", oracle.shingles(text, NGRAM), i))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(proof, "BLOCK_BYTES", size)
         step = near(indexes=tuple(Remembered(index) for index in told))
@@ -436,7 +436,7 @@ def test_known_documents_come_first(rows, least, transitive, size, data):
 
 
 def test_an_index_of_another_kind_is_refused():
-    with pytest.raises(AssetError, match="`verify: exact`, this step compares with `verify: sketch`"):
+    with pytest.raises(RecipeError, match="`verify: exact`, this step compares with `verify: sketch`: give it"):
         bound(near(indexes=(Remembered({}),)), jaccard=0.5, verify="sketch")
 
 
@@ -447,4 +447,4 @@ def test_the_first_index_counts_before_the_smaller_name(transitive):
     table = corpus([document(text, known=[low, high])])
     for against, of in ((("a", "b"), "first"), (("b", "a"), "second")):
         stage = bound(near(indexes=tuple(map(shelf.get, against))), jaccard=0.5, transitive=transitive)
-        assert confirmed(stage, table) == [(True, of, 1.0, 1)]
+        assert confirmed(stage, table) == [(True, f"memory:{of}", 1.0, 1)]

@@ -437,7 +437,7 @@ def test_documents_are_found_when_their_text_is_gone(tmp_path: Path, verify: str
     # Of two files with every second text: text i is line i // 2 + 1 of file i % 2.
     place = {f"{i % 2}.jsonl:{i // 2 + 1}": i for i in range(60)}
     assert {place[a.split("/")[-1]]: place[b.split("/")[-1]] for a, b in gone.items()} == {i: i for i in range(40)}
-    assert all(origin.startswith("old/") for origin in gone.values())
+    assert all(origin.startswith("index:old/") for origin in gone.values())
 
 
 def test_an_index_on_an_object_store(old: tuple[Path, list[str]], memory: str, tmp_path: Path) -> None:

@@ -19,9 +19,11 @@ from curate.manifest import Manifest, canonical, fingerprint, parse_sealed, seal
 from curate.recipe import Node, Recipe
 from curate.stage import Map, Stage
 from curate.stages.code import Code
+from curate.stages.confirm import Confirm
 from curate.stages.exact import Exact
 from curate.stages.ingest import Ingest
 from curate.stages.language import Language
+from curate.stages.near import Near
 from curate.view import DOCUMENT_COLUMNS
 
 SURVEY = "raw.json"
@@ -201,7 +203,8 @@ def _adder(name: str, reader: Stage) -> str:
         return "; `language:` of `code` (--code-language) is the column that names the programming language"
     if families := signals.families_of([name]):
         return f"; `heuristics: {{signals: [{families[0]}]}}` adds it"
-    kinds = [stage.kind for stage in (Language(), Code(parse=True), Exact()) if name in stage.adds]
+    known = (Language(), Code(parse=True), Exact(), Near(), Confirm(jaccard=0))
+    kinds = [stage.kind for stage in known if name in stage.adds]
     return f"; the stage `{kinds[0]}` adds it" if kinds else ""
 
 

@@ -131,8 +131,7 @@ def _stage(out: str, step: plan.Step, text: int) -> dict[str, Any]:
     if getattr(step.node.stage, "engine", "") == "tokenizers" and not manifest:
         entry["cpu_seconds_expected"] = text / 1e6 / _REFERENCE_TOKENIZER
     units = len(manifest.units) if manifest else None
-    remarks = list(step.node.stage.remarks(text)) if not manifest else []
-    return entry | {"units": units, "units_done": units or 0, "remarks": remarks}
+    return entry | {"units": units, "units_done": units or 0, "remarks": list(step.node.stage.remarks(text))}
 
 
 def _entry(

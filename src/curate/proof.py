@@ -12,9 +12,11 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from curate import store
 from curate.arrow import Column, utf8
-from curate.errors import AssetError, RecipeError
+from curate.errors import RecipeError
 from curate.index import Index
 from curate.kernels.pack import copy_ranges
 from curate.kernels.sets import agreeing, counts, packed, shared, unpack
@@ -202,7 +204,8 @@ class Known:
         self, bodies: Bodies, node: np.ndarray, name: np.ndarray, *, least: float | None = None
     ) -> tuple[np.ndarray, np.ndarray, pa.Array]:
         """For pairs of a node and a name (its place): likeness float64[p], -1 where below `least` (the measure's own
-        if None) or where no index has the name; the index's number int64[p]; the origin."""
+        if None) or where no index has the name; the index's number int64[p]; the origin, behind the index's name and a
+        colon."""
         likeness = np.full(len(node), -1.0)
         index = np.full(len(node), len(self.indexes), np.int64)
         where = np.full(len(node), -1, np.int64)
@@ -217,7 +220,8 @@ class Known:
             alike = common >= 0
             likeness[chosen[alike]] = self.measure.similarity(common, *sizes)[alike]
             index[chosen], where[chosen] = number, held + row
-            origins.append(some)
+            name_of = store.basename(self.indexes[number].uri.rstrip("/"))
+            origins.append(pc.binary_join_element_wise(name_of, some, ":"))  # null where there is none
             held += len(some)
         return likeness, index, pa.concat_arrays(origins).take(pa.array(where, mask=where < 0))
 
@@ -241,10 +245,10 @@ class Known:
 
 
 def refuse_other_indexes(indexes: tuple[Index, ...], verify: str) -> None:
-    """AssetError for an index that holds signatures where sets are wanted, or the other way round."""
+    """RecipeError for an index that holds signatures where sets are wanted, or the other way round."""
     for index in indexes:
         if index.verify != verify:
-            raise AssetError(
+            raise RecipeError(
                 f"the index {index.uri} was made with `verify: {index.verify}`, this step compares with "
-                f"`verify: {verify}`"
+                f"`verify: {verify}`: give it `verify: {index.verify}`"
             )

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.arrow import Column, utf8
@@ -123,14 +124,18 @@ class Sketch:
 
     def _parts(self, column: Column) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.uint32]]]:
         """Rows `start` to `stop` with their shingles, some rows at a time."""
-        offsets, data = utf8(column)
         most = max(1, VALUES_AT_ONCE // self.hashes)
-        start = 0
-        while start < len(offsets) - 1:
-            stop = int(np.searchsorted(offsets, offsets[start] + BYTES_AT_ONCE, "right")) - 1
-            stop = min(max(stop, start + 1), start + most, len(offsets) - 1)
-            yield start, stop, *self._shingles(offsets[start : stop + 1], data)
-            start = stop
+        base = 0
+        # One chunk after the other: to have them as one array would copy the text.
+        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            offsets, data = utf8(chunk)
+            start = 0
+            while start < len(chunk):
+                stop = int(np.searchsorted(offsets, offsets[start] + BYTES_AT_ONCE, "right")) - 1
+                stop = min(max(stop, start + 1), start + most, len(chunk))
+                yield base + start, base + stop, *self._shingles(offsets[start : stop + 1], data)
+                start = stop
+            base += len(chunk)
 
     def _shingles(self, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> Rows:
         from curate.kernels import shingles as kernels

@@ -76,7 +76,7 @@ class Near(Stage):
         if len(given) > 1:
             raise RecipeError(f"`{given[0]}` with `{given[1]}`: give one of {', '.join(ways)}")
         if given and None in ways[given[0]]:
-            raise RecipeError(f"`{given[0]}` belong together: give both")
+            raise RecipeError(f"`{given[0].replace(' and ', '` and `')}` belong together: give both")
         if self.preset is not None and self.preset not in PRESETS:
             hint = nearest(self.preset, list(PRESETS)) or f"; there are {', '.join(PRESETS)}"
             raise RecipeError(f"no preset is called '{self.preset}'{hint}")
