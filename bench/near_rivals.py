@@ -291,3 +291,5 @@ if __name__ == "__main__":
         print(signing(SIGNERS[sys.argv[2]], sys.argv[3]))
     else:
         PROGRAMS[sys.argv[1]](Path(sys.argv[2]).resolve(), Path(sys.argv[3]).resolve())
+    sys.stdout.flush()
+    os._exit(0)  # Daft's threads now and then abort an interpreter that ends under them
