@@ -123,3 +123,15 @@ def test_leading_bits_keep_the_order_of_keys(keys, bits):
     where = exchange.leading(np.array(sorted(keys), np.uint64), segments)
     assert where.tolist() == [key * segments // 2**64 for key in sorted(keys)]
     assert (np.diff(where) >= 0).all()
+
+
+@given(cuts(), st.data())
+def test_no_changed_byte_is_read_as_rows(cut, data):
+    made, where, segments = cut
+    uri = put("flipped", made, where, segments)
+    whole = bytearray(store.read(uri))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    whole[place] ^= 1 << data.draw(st.integers(0, 7))
+    store.put(uri, bytes(whole))
+    with pytest.raises(DataError, match="is no record file or is damaged"):
+        exchange.read(uri, 0, segments)

@@ -11,6 +11,7 @@ import pytest
 from curate import recipe
 from curate.cli import main
 from curate.errors import RecipeError
+from curate.look import look
 from curate.run import run
 from curate.why import why
 
@@ -124,7 +125,7 @@ def test_what_a_step_before_makes_impossible_is_said_with_its_place(tmp_path: Pa
     lines.insert(3, "  - heuristics:")
     lines.insert(5, "  - select: {name: some, keep: {a: bytes > 1}, carry: [near_group, near_leaders, near_known]}")
     path.write_text("\n".join(lines))
-    with pytest.raises(RecipeError, match=r"^line 7: stages\[3\] 'confirm': `near` keeps the highest by 'words'"):
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: line 7: stages\[3\] 'confirm': `near` keeps the highest by 'words'"):
         run(recipe.load(str(path)), str(tmp_path / "run"))
 
 
@@ -141,3 +142,20 @@ def test_one_off_filtering(tmp_path: Path) -> None:
     assert gone["survivor"].null_count == 0
     assert main(["filter", str(path), str(tmp_path / "all.parquet"), "--where", "near_cluster_size < 3"]) == 0
     assert main(["filter", str(path), str(tmp_path / "all.parquet"), "--with", "near", "--jaccard", "7"]) == 2
+
+
+def test_a_look_at_what_went_names_what_stays(tmp_path: Path) -> None:
+    path = write(tmp_path, documents(), keep="longest")
+    survivors(path)
+    (one,) = look(str(tmp_path / "run"), rule="original", n=1)["dropped"]
+    assert one["columns"]["near_duplicate_of"].startswith("raw/")
+    assert 0.6 <= one["columns"]["near_similarity"] <= 1
+
+
+def test_a_fault_of_the_plan_names_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, documents(), keep="longest")
+    path.write_text(path.read_text().replace("  - near: {bands: 16, rows: 3, ngram: 3, keep: longest}\n", ""))
+    assert main(["run", str(path), "--out", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert f"{path}: line 4: stages[0] 'confirm' reads 'near_group'" in told
+    assert "the stage `near` adds it" in told

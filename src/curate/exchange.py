@@ -3,7 +3,8 @@
 This is the shuffle of the whole project. What a shard says (evidence) is cut by the leading bits of a key, so that
 equal keys of all shards meet in one read; what is decided (a verdict) is cut by shard, so that each shard reads only
 its own lines. A file is the segments one after another, each a small compressed Arrow stream (nothing for an empty
-one), then for every segment its end, its rows and the sum of its row hashes, then the number of segments.
+one), then for every segment its end, its rows, the sum of its row hashes and the hash of its bytes, then the number of
+segments and the hash of that table: bytes that changed since are not read as rows.
 
 The sum of row hashes does not depend on order or on how rows were spread over files: it is the digest by which a unit
 of work recognises that its lines did not change.
@@ -15,13 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from curate import store
 from curate.arrow import row_hashes
 from curate.errors import DataError
 
-_TAIL = struct.Struct("<Q8s")
-_MAGIC = b"CURATE01"
+_TAIL = struct.Struct("<QQ8s")
+_MAGIC = b"CURATE02"
 
 
 def cut(table: pa.Table, segment: np.ndarray, segments: int) -> bytes:
@@ -34,40 +36,42 @@ def cut(table: pa.Table, segment: np.ndarray, segments: int) -> bytes:
     sorted_table = table.take(pa.array(order)) if table.num_rows else table
     rows = np.bincount(segment, minlength=segments).astype(np.uint64)
     hashes = row_hashes(sorted_table)
-    ends, digests = np.zeros(segments, np.uint64), np.zeros(segments, np.uint64)
+    ends, digests, checks = np.zeros((3, segments), np.uint64)
     body, size, start = [], 0, 0
     for index in np.flatnonzero(rows):
         stop = start + int(rows[index])
         data = _stream(sorted_table.slice(start, stop - start))
         digests[index] = np.sum(hashes[start:stop], dtype=np.uint64)
+        checks[index] = xxhash.xxh3_64_intdigest(data)
         body.append(data)
         size += len(data)
         ends[index] = size
         start = stop
     ends = np.maximum.accumulate(ends)
-    return b"".join([*body, ends.tobytes(), rows.tobytes(), digests.tobytes(), _TAIL.pack(segments, _MAGIC)])
+    where = np.stack([ends, rows, digests, checks]).tobytes()
+    return b"".join([*body, where, _TAIL.pack(segments, xxhash.xxh3_64_intdigest(where), _MAGIC)])
 
 
 @dataclass(frozen=True)
 class Index:
-    """Where the segments of one file are: ends in bytes, rows, digests, each uint64[segments]."""
+    """Where the segments of one file are: ends in bytes, rows, digests of rows and of bytes, each uint64[segments]."""
 
     ends: np.ndarray
     rows: np.ndarray
     digests: np.ndarray
+    checks: np.ndarray
 
 
 def index(uri: str) -> Index:
-    """Read a file's segment table. DataError if it is no record file or was cut off."""
+    """Read a file's segment table. DataError if it is no record file, was cut off or changed."""
     size = store.size(uri)
     tail = store.read(uri, start=max(0, size - _TAIL.size))
-    segments, magic = _TAIL.unpack(tail) if len(tail) == _TAIL.size else (0, b"")
-    begin = size - _TAIL.size - 24 * segments
-    if magic != _MAGIC or begin < 0:
-        raise DataError(f"{uri} is no record file or is damaged; run `curate verify`, then `curate run` again")
-    raw = store.read(uri, start=begin, length=24 * segments)
-    table = np.frombuffer(raw, np.uint64).reshape(3, segments)
-    return Index(table[0], table[1], table[2])
+    segments, check, magic = _TAIL.unpack(tail) if len(tail) == _TAIL.size else (0, 0, b"")
+    begin = size - _TAIL.size - 32 * segments
+    raw = store.read(uri, start=begin, length=32 * segments) if magic == _MAGIC and begin >= 0 else None
+    if raw is None or xxhash.xxh3_64_intdigest(raw) != check:
+        raise _damaged(uri)
+    return Index(*np.frombuffer(raw, np.uint64).reshape(4, segments))
 
 
 def digests(files: Iterable[str], segments: int) -> list[list[int]]:
@@ -92,8 +96,15 @@ def read(uri: str, first: int, last: int) -> list[pa.Table]:
         if where.rows[segment]:
             start = (int(where.ends[segment - 1]) if segment else 0) - begin
             stop = int(where.ends[segment]) - begin
-            tables.append(pa.ipc.open_stream(pa.py_buffer(data)[start:stop]).read_all())
+            part = pa.py_buffer(data)[start:stop]
+            if xxhash.xxh3_64_intdigest(part) != int(where.checks[segment]):  # Arrow may crash over such bytes
+                raise _damaged(uri)
+            tables.append(pa.ipc.open_stream(part).read_all())
     return tables
+
+
+def _damaged(uri: str) -> DataError:
+    return DataError(f"{uri} is no record file or is damaged; run `curate verify`, then `curate run` again")
 
 
 def leading(keys: np.ndarray, segments: int) -> np.ndarray:

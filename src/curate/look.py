@@ -62,6 +62,7 @@ def look(out: str, *, rule: str, n: int = 5, stage: str | None = None) -> dict[s
     names = expressions.columns(expression)
     border = None if unknown else _border(step, rule, expression)
     counts, (dropped, kept, others) = _nearest(step, rule, expression, border, n)
+    names = (*names, *_beside(step, names))
     return {
         "run": out,
         "stage": step.name,
@@ -72,6 +73,14 @@ def look(out: str, *, rule: str, n: int = 5, stage: str | None = None) -> dict[s
         "dropped": _told(step, dropped, names),
         "held": _told(step, kept or others, names),
     }
+
+
+def _beside(step: Selection, names: tuple[str, ...]) -> Iterator[str]:
+    """Columns that say of a duplicate what it is one of, and how alike they are."""
+    for name in names:
+        if name.endswith("duplicate"):
+            beside = (f"{name}_of", f"{name.removesuffix('duplicate')}similarity")
+            yield from (other for other in beside if other in step.columns and other not in names)
 
 
 def _sides(step: Selection, rule: str, expression: str, more: tuple[str, ...]) -> Iterator[tuple[pa.Table, Any]]:

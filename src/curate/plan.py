@@ -128,7 +128,10 @@ def resolve(recipe: Recipe, out: str, source: Source) -> tuple[Step, ...]:
         if source.share < 1:
             node = replace(node, stage=node.stage.sampled(source.share))
         have = _visible(source, steps, documents, columns)
-        step = _step(node, index, out, source, steps, documents, columns, have)
+        try:
+            step = _step(node, index, out, source, steps, documents, columns, have)
+        except (RecipeError, AssetError) as error:
+            raise type(error)(f"{recipe.uri}: {error}" if recipe.uri else str(error)) from error
         steps.append(step)
         if node.stage.gathers:
             documents, columns = (index, ()) if node.stage.gathers == "neighbours" else (documents, columns)

@@ -37,12 +37,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to do. `root` is the folder that raw files and assets are relative to."""
+    """What to do. `root` is the folder that raw files and assets are relative to, `uri` the file that says it."""
 
     name: str
     root: str
     ingest: Ingest
     nodes: tuple[Node, ...]
+    uri: str = ""
 
 
 def load(uri: str) -> Recipe:
@@ -54,7 +55,7 @@ def load(uri: str) -> Recipe:
     except StoreError as error:
         raise RecipeError(f"no recipe at {uri}: {error}") from error
     try:
-        return parse(text.decode("utf-8-sig"), root=store.parent(store.absolute(uri)))
+        return dataclasses.replace(parse(text.decode("utf-8-sig"), root=store.parent(store.absolute(uri))), uri=uri)
     except UnicodeDecodeError as error:
         raise RecipeError(f"{uri} is no UTF-8 text: {error}") from error
     except RecipeError as error:
