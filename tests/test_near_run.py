@@ -125,7 +125,8 @@ def test_what_a_step_before_makes_impossible_is_said_with_its_place(tmp_path: Pa
     lines.insert(3, "  - heuristics:")
     lines.insert(5, "  - select: {name: some, keep: {a: bytes > 1}, carry: [near_group, near_leaders, near_known]}")
     path.write_text("\n".join(lines))
-    with pytest.raises(RecipeError, match=r"recipe\.yaml: line 7: stages\[3\] 'confirm': `near` keeps the highest by 'words'"):
+    said = r"recipe\.yaml: line 7: stages\[3\] 'confirm': `near` keeps the highest by 'words'"
+    with pytest.raises(RecipeError, match=said):
         run(recipe.load(str(path)), str(tmp_path / "run"))
 
 
