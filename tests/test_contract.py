@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_fasttext import write_model
+from static_model import write_static
 
 from curate import exchange, store, unit
 from curate.arrow import binary
@@ -24,18 +25,22 @@ from curate.kernels.hash import xxh3_128
 from curate.stage import Evidence, Stage, Verdict
 from curate.stages import STAGES
 from curate.stages.clean import Clean
+from curate.stages.cluster import Cluster
 from curate.stages.code import Code
 from curate.stages.confirm import Confirm
+from curate.stages.embed import Embed
 from curate.stages.exact import Exact
 from curate.stages.heuristics import Heuristics
 from curate.stages.language import Language
 from curate.stages.mix import Mix
 from curate.stages.near import Near
 from curate.stages.pack import Pack
+from curate.stages.prune import Prune
 from curate.stages.rank import Rank
 from curate.stages.rate import Rate, Rating
 from curate.stages.repeated_lines import RepeatedLines
 from curate.stages.select import Select
+from curate.stages.semantic import Semantic
 from curate.stages.tokenize import Tokenize
 
 GOLDEN = Path(__file__).parent / "golden" / "stages.json"
@@ -77,6 +82,14 @@ def language_model() -> str:
 
 
 @cache
+def static_model() -> str:
+    """A static model of the words of the texts in a folder of its own."""
+    import tempfile
+
+    return write_static(Path(tempfile.mkdtemp()) / "static")
+
+
+@cache
 def examples() -> dict[str, Stage]:
     """One instance of every stage, with parameters that matter."""
     tokenize = Tokenize(tokenizer=tokenizer_file())
@@ -96,6 +109,10 @@ def examples() -> dict[str, Stage]:
         RepeatedLines(at_least=3, per="source", among="bytes < 500"),
         near,
         Confirm(jaccard=0.6, exempt="source = 'code'", max_removed={"docs": 1.0}).bind(lineage),
+        Embed(model=static_model()),
+        Cluster(k=3, sample=8),
+        Semantic(eps=0.1, among="source != 'license'"),
+        Prune(keep=0.6, by="density", unit="tokens", among="source != 'license'"),
         Rate({"docs": Rating(4.0, "explains"), "code": Rating(2.5, "terse")}),
         Rank(of="words", by="source", among="not duplicate"),
         tokenize,
@@ -122,7 +139,7 @@ def documents(rows: int) -> pa.Table:
             "bytes": pa.array([len(text.as_py().encode()) for text in texts], pa.int64()),
         }
     )
-    for kind in ("heuristics", "exact", "tokenize", "mix", "near"):
+    for kind in ("heuristics", "exact", "tokenize", "mix", "near", "embed", "cluster"):
         (made,) = drive(examples()[kind], [table])
         for name in made.column_names:
             table = table.append_column(name, made[name])
@@ -239,6 +256,17 @@ OTHER: dict[str, Any] = {
     "exempt": "bytes > 50",
     "max_removed": {"docs": 0.9},
     "verify": "sketch",
+    "long": "mean",
+    "dtype": "float32",
+    "device": "cuda",
+    "k": 4,
+    "sample": 9,
+    "share": 0.5,
+    "iterations": 3,
+    "restarts": 2,
+    "order": "easy",
+    "rule": "leader",
+    "embedding": "origin",
     "steps": ("c4",),
     "patterns": {},
     "min_words_per_line": 4,
@@ -278,6 +306,20 @@ OF_ITS_OWN: dict[str, dict[str, Any]] = {
     "near threshold": {"bands": None, "rows": None, "threshold": 0.6, "hashes": 64},
     "near hashes": {"bands": None, "rows": None, "threshold": 0.6, "hashes": 65},
     "near seed": {"seed": 2},
+    "embed batch": {"device": "cuda", "batch": 9},
+    "semantic eps": {"eps": 0.2},
+    "semantic keep": {"eps": None, "keep": 0.5},
+    "semantic cluster": {"cluster": "topic"},
+    "prune cluster": {"cluster": "topic"},
+    "prune keep": {"keep": 0.5},
+    "prune by": {"by": "prototypes"},
+    "prune mode": {"mode": "easy"},
+    "prune unit": {"unit": "documents"},
+    "prune balance": {"balance": 0.25},
+    "prune neighbours": {"neighbours": 3},
+    "prune temperature": {"temperature": 0.2},
+    "prune tau_mode": {"tau_mode": "std"},
+    "prune score": {"by": "budget", "score": "words"},
     "confirm of": {"of": "other_"},
     "confirm containment": {"jaccard": None, "containment": 0.5},
 }
@@ -291,7 +333,7 @@ def test_identity_is_the_parameters(stage: Stage) -> None:
             continue
         own = OF_ITS_OWN.get(f"{stage.kind} {field.name}")
         changes: dict[str, Any] = {field.name: OTHER[field.name]} if own is None else own
-        if field.name == "temperature":
+        if stage.kind == "mix" and field.name == "temperature":
             changes["weights"] = None
         assert dataclasses.replace(stage, **changes).identity() != stage.identity(), field.name
 

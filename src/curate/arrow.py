@@ -89,8 +89,35 @@ def large_lists(offsets: np.ndarray, values: np.ndarray) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
 
 
+def vectors(column: Column) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a fixed_size_list column of float16 or float32 as float32[n, d], and which are not null (bool[n]).
+
+    Null rows are zeros. Values of float32 without nulls are not copied. RecipeError for a column of another type.
+    """
+    array = one(column)
+    kind = array.type
+    numbers = (pa.float16(), pa.float32())
+    if not (pa.types.is_fixed_size_list(kind) and kind.value_type in numbers and kind.list_size):
+        raise RecipeError(f"vectors are a column of {kind}; fixed_size_list of float32 or float16 is wanted")
+    width, rows = kind.list_size, len(array)
+    values = array.values.slice(array.offset * width, rows * width)
+    if values.null_count:
+        values = values.fill_null(pa.scalar(np.nan, values.type))
+    found = values.to_numpy().reshape(rows, width).astype(np.float32, copy=False)
+    valid: np.ndarray = array.is_valid().to_numpy(zero_copy_only=False)
+    return (found if valid.all() else np.where(valid[:, None], found, np.float32(0))), valid
+
+
+def vector_column(rows: np.ndarray, valid: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """A fixed_size_list column from float32[n, d]: of `kind` (float16 or float32) values, null where not valid."""
+    values = np.where(valid[:, None], rows, np.float32(0)).astype(kind.to_pandas_dtype(), copy=False)
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(np.ascontiguousarray(values).reshape(-1)), rows.shape[1], mask=pa.array(~valid)
+    )
+
+
 def row_hashes(table: pa.Table) -> np.ndarray:
-    """One uint64 per row over all columns, which must be numbers, booleans, text, bytes or large lists of numbers."""
+    """One uint64 per row over all columns: numbers, booleans, text, bytes, large lists of numbers, or vectors."""
     from curate.kernels.hash import combine, xxh3_64
 
     rows = np.zeros(table.num_rows, np.uint64)
@@ -108,6 +135,12 @@ def row_hashes(table: pa.Table) -> np.ndarray:
         elif pa.types.is_large_list(column.type):
             starts, values = lists(column)
             xxh3_64(starts * values.itemsize, values.view(np.uint8), np.uint64(0), hashes)
+        elif pa.types.is_fixed_size_list(column.type):
+            # A null row is taken for a vector of length 0, which no other row is: unlike one of zeros.
+            rows_of, valid = vectors(column)
+            size = rows_of.shape[1] * rows_of.itemsize
+            offsets = np.concatenate([[0], np.cumsum(np.where(valid, size, 0))]).astype(np.int64)
+            xxh3_64(offsets, rows_of[valid].reshape(-1).view(np.uint8), np.uint64(0), hashes)
         else:
             xxh3_64(*utf8(column), np.uint64(0), hashes)
         combine(rows, hashes)

@@ -1,6 +1,8 @@
 """Where tokenizers and models are: a location, `package:NAME/path` for a file inside an installed package, or the
-name of a known model, which is looked for in a package that carries it and then in the folder of fetched models."""
+name of a known model, which is looked for in a package that carries it and then in the folder of fetched models.
+A model of several files is a folder of them."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,6 +24,32 @@ class Asset:
             return store.read(self.uri)
         except StoreError as error:
             raise AssetError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Folder(Asset):
+    """A folder of files as it is now. `names` are the files that count, sorted, as paths below the folder."""
+
+    names: tuple[str, ...]
+
+    def read(self) -> bytes:
+        """One line for each file, its SHA-256 and its name: equal for equal folders."""
+        lines = (f"{hashlib.sha256(self.file(name)).hexdigest()}  {name}\n" for name in self.names)
+        return "".join(lines).encode()
+
+    def file(self, name: str) -> bytes:
+        """Content of one of its files."""
+        return self.at(name).read()
+
+    def at(self, name: str) -> Asset:
+        """One of its files. AssetError if it has none of that name."""
+        if name not in self.names:
+            raise AssetError(f"{self.uri} has no file '{name}'; it holds {', '.join(self.names) or 'no model'}")
+        return Asset(store.join(self.uri, name), self.stamp)
+
+
+MODEL_FILES = (".json", ".safetensors", ".txt", ".model", ".bin")
+"""Ends of the names of files that a model is made of; what else lies in its folder (pages, pictures) does not count."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +83,19 @@ KNOWN = {
 
 
 def find(location: str) -> Asset:
-    """The asset at a location. AssetError if there is none."""
+    """The asset at a location, a `Folder` where that is one. AssetError if there is none."""
     uri = locate(location)
     if not store.exists(uri):
         raise AssetError(f"no file at {uri}")
-    return Asset(uri, store.stamp(uri))
+    try:
+        below = store.glob(uri, "**")
+    except StoreError as error:  # a link to nothing
+        raise AssetError(str(error)) from error
+    if not below:
+        return Asset(uri, store.stamp(uri))
+    files = [entry for entry in below if entry.name.endswith(MODEL_FILES)]
+    stamp = " ".join(f"{entry.name}:{entry.size}:{entry.token}" for entry in files)
+    return Folder(uri, stamp, tuple(entry.name for entry in files))
 
 
 def locate(location: str) -> str:

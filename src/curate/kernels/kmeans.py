@@ -1,0 +1,136 @@
+"""Unit vectors and their centroids: the nearest found exactly from scores that are only nearly right, and means.
+
+A matrix product is fast, but which bits it gives depends on the library, the machine and the shape of its blocks.
+Here its scores only rule out: centroids that rounding could have put in the wrong order are compared by `dot`, whose
+order of sums is fixed. So what is nearest is the same everywhere. Its products of float32 are exact in float64.
+"""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.kernels.compiled import inner, kernel
+
+Int64: TypeAlias = Any
+Float64: TypeAlias = Any
+Int32s = NDArray[np.int32]
+Int64s = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+
+@inner
+def dot(a: Floats, i: Int64, b: Floats, j: Int64) -> Float64:
+    """Row i of `a` times row j of `b`, in eight running sums."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = rest = 0.0
+    whole = a.shape[1] // 8 * 8
+    for p in range(0, whole, 8):
+        s0 += np.float64(a[i, p]) * np.float64(b[j, p])
+        s1 += np.float64(a[i, p + 1]) * np.float64(b[j, p + 1])
+        s2 += np.float64(a[i, p + 2]) * np.float64(b[j, p + 2])
+        s3 += np.float64(a[i, p + 3]) * np.float64(b[j, p + 3])
+        s4 += np.float64(a[i, p + 4]) * np.float64(b[j, p + 4])
+        s5 += np.float64(a[i, p + 5]) * np.float64(b[j, p + 5])
+        s6 += np.float64(a[i, p + 6]) * np.float64(b[j, p + 6])
+        s7 += np.float64(a[i, p + 7]) * np.float64(b[j, p + 7])
+    for p in range(whole, a.shape[1]):
+        rest += np.float64(a[i, p]) * np.float64(b[j, p])
+    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)) + rest
+
+
+@kernel
+def closest(
+    scores: Floats,
+    first: Int64,
+    vectors: Floats,
+    centroids: Floats,
+    margin: Float64,
+    index: Int32s,
+    score: Floats,
+    exact: Doubles,
+) -> None:
+    """Take a block of scores (vectors x centroids from `first` on) into the nearest found so far, best first.
+
+    `index`, `score`, `exact`: [n, m] for the m nearest, at the start -1, -inf and NaN (not yet known). `margin`: scores
+    that differ by more are in the right order. Of equally near centroids the first comes first.
+    """
+    most = index.shape[1]
+    for i in range(scores.shape[0]):
+        bar = score[i, most - 1] - margin
+        for j in range(scores.shape[1]):
+            value = scores[i, j]
+            if value < bar:
+                continue
+            known = np.nan
+            place = most
+            while place > 0:
+                gap = value - score[i, place - 1]
+                if gap < -margin:
+                    break
+                if gap <= margin:
+                    if np.isnan(known):
+                        known = dot(vectors, i, centroids, first + j)
+                    if np.isnan(exact[i, place - 1]):
+                        exact[i, place - 1] = dot(vectors, i, centroids, index[i, place - 1])
+                    if known <= exact[i, place - 1]:
+                        break
+                place -= 1
+            if place == most:
+                continue
+            for k in range(most - 1, place, -1):
+                index[i, k], score[i, k], exact[i, k] = index[i, k - 1], score[i, k - 1], exact[i, k - 1]
+            index[i, place], score[i, place], exact[i, place] = first + j, value, known
+            bar = score[i, most - 1] - margin
+
+
+@kernel
+def distances(vectors: Floats, centroids: Floats, cluster: Int32s, out: Doubles) -> None:
+    """1 - cosine of each vector to the centroid of its cluster, 0 to 2."""
+    for i in range(vectors.shape[0]):
+        out[i] = min(max(1.0 - dot(vectors, i, centroids, cluster[i]), 0.0), 2.0)
+
+
+@kernel
+def lengths(vectors: Floats, out: Doubles) -> None:
+    """Euclidean length of each vector."""
+    for i in range(vectors.shape[0]):
+        out[i] = np.sqrt(dot(vectors, i, vectors, i))
+
+
+@kernel
+def directions(vectors: Floats, cluster: Int32s, total: Doubles, centroids: Floats) -> None:
+    """Centroids as the direction of the sum of their vectors (`total`: zeros[k, d]); those of no direction stay."""
+    for i in range(vectors.shape[0]):
+        row = cluster[i]
+        for p in range(vectors.shape[1]):
+            total[row, p] += np.float64(vectors[i, p])
+    for j in range(total.shape[0]):
+        square = 0.0
+        for p in range(total.shape[1]):
+            square += total[j, p] * total[j, p]
+        # Vectors that cancel each other leave rounding errors, which point nowhere.
+        if square > 1e-12:
+            length = np.sqrt(square)
+            for p in range(total.shape[1]):
+                centroids[j, p] = np.float32(total[j, p] / length)
+
+
+@kernel
+def potentials(vectors: Floats, weight: Doubles, nearest: Doubles, rows: Int64s, out: Doubles) -> None:
+    """For each of `rows` the weighted sum of distances, were it a centroid beside those that gave `nearest`."""
+    out[:] = 0.0
+    for i in range(vectors.shape[0]):
+        if nearest[i] == 0.0:
+            continue
+        for t in range(len(rows)):
+            distance = max(1.0 - dot(vectors, i, vectors, rows[t]), 0.0)
+            out[t] += weight[i] * min(distance, nearest[i])
+
+
+@kernel
+def approach(vectors: Floats, row: Int64, nearest: Doubles) -> None:
+    """Lower `nearest` by the distances to vector `row`, which is a centroid now."""
+    for i in range(vectors.shape[0]):
+        nearest[i] = min(nearest[i], max(1.0 - dot(vectors, i, vectors, row), 0.0))
+    nearest[row] = 0.0

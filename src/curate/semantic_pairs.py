@@ -1,0 +1,199 @@
+"""For each member of a cluster the most similar one before it: in blocks, never all pairs at once.
+
+Members stand in an order that their content decides. Equal vectors are one node, found by a 128-bit hash before any
+vector is held, so 300,000 copies of one page cost one node. The vectors of a few clusters are held at a time; a
+cluster of n nodes takes n times the bytes of a vector and a block, and n^2 / 2 products.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.arrow import fixed, one
+from curate.draw import draws
+from curate.kernels.copies import first_copies, places
+from curate.kernels.hash import xxh3_128
+from curate.kernels.nearest import NONE, nearer, nearer_within, squares
+from curate.kernels.survivors import number_nodes
+from curate.stage import Evidence
+from curate.survival import halves
+
+BLOCK = 512
+HELD = 1 << 29
+"""Bytes of vectors held at once, unless one cluster has more."""
+_DEAR = 16
+"""If of so many products more than one is taken again, products of float64, which cost twice as much, are cheaper."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """How the members of a cluster are ordered: `hard`, the farthest from the centroid first, `easy`, the nearest
+    first, or `random`, by a hash with `seed`; then by `id` and `origin`."""
+
+    kind: str
+    seed: int
+
+
+def nearest_before(vectors: np.ndarray, *, above: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of `vectors` (float16 or float32 [n, d]) the largest cosine to a row before it, float64[n], and the
+    first row that has it, int64[n]; -2 and -1 where there is none. A row whose cosine, as float32, is larger than
+    `above` goes, and those after it are not compared with it.
+
+    Bits depend on the vectors alone, not on blocks, threads or the machine's way to multiply matrices.
+    """
+    rows = len(vectors)
+    best, of = np.full(rows, NONE), np.full(rows, -1, np.int64)
+    square, scale = np.empty(rows), np.zeros(rows)
+    standing, count = np.empty(rows, np.int64), 0
+    kind: type[np.floating] = np.float32
+    for start in range(0, rows, BLOCK):
+        here = slice(start, min(start + BLOCK, rows))
+        block = vectors[here].astype(np.float32)
+        squares(block, square[here])
+        np.divide(1.0, np.sqrt(square[here]), out=scale[here], where=square[here] > 0)
+        for first in range(0, count, BLOCK):
+            names = standing[first : min(first + BLOCK, count)]
+            others, scales = vectors[names].astype(np.float32), scale[names].astype(kind)
+            products = block.astype(kind, copy=False) @ others.astype(kind, copy=False).T
+            again = nearer(products, block, others, square[here], square[names], scales, names, best[here], of[here])
+            kind = np.float64 if again * _DEAR > products.size else kind
+        names, stays = np.arange(here.start, here.stop), np.empty(len(block), bool)
+        wide, scales = block.astype(kind, copy=False), scale[here].astype(kind)
+        again = nearer_within(wide @ wide.T, block, square[here], scales, names, above, best[here], of[here], stays)
+        kind = np.float64 if again * _DEAR > wide.shape[0] ** 2 else kind
+        new = names[stays]
+        standing[count : count + len(new)] = new
+        count += len(new)
+    return best, of
+
+
+@dataclass(frozen=True)
+class Members:
+    """The rows of one part without their vectors. `seen`: their records, `node` int64[rows]: the number of each row's
+    vector, cluster by cluster and in order; `best` int64[nodes]: the first row of each; `first` int64[clusters + 1]:
+    the nodes of each cluster."""
+
+    seen: pa.Table
+    node: np.ndarray
+    best: np.ndarray
+    first: np.ndarray
+
+    @classmethod
+    def of(cls, seen: pa.Table, digest: np.ndarray, order: Order) -> "Members":
+        """`digest` uint64[rows, 2]: the hash of each row's vector."""
+        by = _ordered(seen, order)
+        first = np.empty(seen.num_rows, np.int64)
+        high = seen["key"].to_numpy() ^ digest[:, 0]
+        first_copies(high, np.ascontiguousarray(digest[:, 1]), places(seen.num_rows), first)
+        node, best = np.full(seen.num_rows, -1, np.int64), np.empty(seen.num_rows, np.int64)
+        best = best[: number_nodes(by, first, node, best)]
+        cluster = seen["cluster"].to_numpy()[best]
+        borders = np.flatnonzero(cluster[1:] != cluster[:-1]) + 1
+        return cls(seen, node, best, np.concatenate(([0], borders, [len(best)])))
+
+    def runs(self, width: int) -> Iterator[tuple[int, int]]:
+        """Runs of clusters, the first and past the last, whose vectors of `width` bytes are held together."""
+        start = 0
+        for end in range(1, len(self.first)):
+            last = end + 1 == len(self.first)
+            if last or (self.first[end + 1] - self.first[start]) * width > HELD:
+                yield start, end
+                start = end
+
+
+def judged(part: int, evidence: Evidence, *, order: Order, above: float) -> pa.Table | None:
+    """All rows of a part: `shard`, `row`, `id`, `origin`, `similarity` (float32) and `of`, the origin of the row that
+    it is most similar to; both null for the first of a cluster. None when the part has no rows.
+
+    A record is `key`, `cluster`, `distance`, `id`, `origin` and the bytes of a vector under the name of its numbers'
+    type, float16 or float32. Copies of a vector go where the first of them stays, with similarity 1; where that goes,
+    they go with it, and say the same.
+    """
+    tables, digests = [], []
+    for table in evidence.tables(part):
+        kind = _kind(table)
+        # Copies: views would hold on to the vectors.
+        tables.append(table.drop_columns([kind]).take(pa.array(np.arange(table.num_rows))))
+        digests.append(_digests(fixed(table[kind])))
+    if not tables:
+        return None
+    members = Members.of(pa.concat_tables(tables).combine_chunks(), np.concatenate(digests), order)
+    del tables, digests
+    likeness, of = np.empty(len(members.best)), np.empty(len(members.best), np.int64)
+    for vectors, clusters in _vectors(part, evidence, members, kind):
+        for a, b in zip(members.first[clusters], members.first[clusters + 1], strict=True):
+            base = members.first[clusters[0]]
+            likeness[a:b], found = nearest_before(vectors[a - base : b - base], above=above)
+            of[a:b] = np.where(found < 0, -1, found + a)
+    return _lines(members, likeness, of, above)
+
+
+def _vectors(part: int, evidence: Evidence, members: Members, kind: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The vectors of the nodes of some clusters, and the numbers of these clusters. Each run reads the part again."""
+    place = np.full(members.seen.num_rows, -1, np.int64)
+    place[members.best] = np.arange(len(members.best))
+    width = next(evidence.tables(part)).schema.field(kind).type.byte_width
+    for start, end in members.runs(width):
+        a, b = members.first[start], members.first[end]
+        held, row = np.empty((b - a, width), np.uint8), 0
+        for table in evidence.tables(part):
+            here = place[row : row + table.num_rows]
+            wanted = np.flatnonzero((here >= a) & (here < b))
+            held[here[wanted] - a] = fixed(table[kind])[wanted]
+            row += table.num_rows
+        yield held.view(np.dtype(kind)), np.arange(start, end)
+
+
+def _lines(members: Members, likeness: np.ndarray, of: np.ndarray, above: float) -> pa.Table:
+    seen, node, best = members.seen, members.node, members.best
+    stays = likeness.astype(np.float32).astype(np.float64) <= above
+    copies = (best[node] != np.arange(len(node))) & (stays & (likeness < 1.0))[node]
+    similarity = np.where(copies, 1.0, likeness[node])
+    other = np.where(copies, best[node], np.where(of < 0, -1, best[of])[node])
+    origins = one(seen["origin"])
+    return pa.table(
+        {
+            "shard": seen["shard"],
+            "row": seen["row"],
+            "id": seen["id"],
+            "origin": origins,
+            "similarity": pa.array(similarity.astype(np.float32), mask=other < 0),
+            "of": origins.take(pa.array(other, mask=other < 0)),
+        }
+    )
+
+
+def _ordered(seen: pa.Table, order: Order) -> np.ndarray:
+    """Rows int64[n] cluster by cluster, each in its order."""
+    identity = halves(seen["id"])
+    keys = [seen["row"].to_numpy(), seen["shard"].to_numpy(), _ranks(seen["origin"]), identity[:, 1], identity[:, 0]]
+    if order.kind == "random":
+        keys.append(draws(seen, order.seed))
+    else:
+        distance = seen["distance"].to_numpy()
+        keys.append(-distance if order.kind == "hard" else distance)
+    return np.lexsort([*keys, seen["cluster"].to_numpy()]).astype(np.int64)
+
+
+def _kind(table: pa.Table) -> str:
+    return "float16" if "float16" in table.column_names else "float32"
+
+
+def _ranks(origins: pa.ChunkedArray) -> np.ndarray:
+    """Places of texts in the order of their bytes, equal for equal ones."""
+    ranks: np.ndarray = pc.rank(one(origins), tiebreaker="dense").to_numpy()
+    return ranks
+
+
+def _digests(rows: np.ndarray) -> np.ndarray:
+    """The halves of the hash of each row of bytes, uint64[n, 2]."""
+    rows = np.ascontiguousarray(rows)
+    offsets, data = np.arange(len(rows) + 1, dtype=np.int64) * rows.shape[1], rows.reshape(-1)
+    for array in (offsets, data):  # to Numba writable arrays are of another type
+        array.setflags(write=False)
+    out = np.empty((len(rows), 16), np.uint8)
+    xxh3_128(offsets, data, out)
+    return out.view(">u8").astype(np.uint64)
