@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from corpus import digests, write_corpus, write_recipe
 
-from curate import recipe, store
+from curate import plan, recipe, store
 from curate.errors import DataError, RecipeError
-from curate.execute import pool
+from curate.execute import pool, serial
 from curate.manifest import Manifest
 from curate.outputs import outputs
-from curate.run import Event, run
+from curate.run import Event, run, warm_up
+from curate.stages.tokenize import Tokenize
 from curate.why import why
 
 
@@ -42,6 +43,14 @@ def test_workers_do_not_matter(place: Path) -> None:
     with pool(2) as workers:
         run(recipe.load(str(path)), str(place / "two"), map=workers)
     assert digests(place / "one") == digests(place / "two")
+
+
+def test_warming_up_touches_no_asset(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are compiled before workers start; tokenizers and models are for the workers to load."""
+    loaded = recipe.load(str(write_recipe(place)))
+    steps = plan.resolve(loaded, str(place / "run"), plan.survey(loaded, str(place / "run"), serial))
+    monkeypatch.setattr(Tokenize, "apply", None)
+    warm_up(steps)
 
 
 def big_files(folder: Path, count: int) -> None:

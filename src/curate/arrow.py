@@ -5,6 +5,7 @@ statistics, dictionaries only where the type is one), so equal tables give equal
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -48,6 +49,16 @@ def utf8(column: Column) -> tuple[np.ndarray, np.ndarray]:
     return view, text
 
 
+def stretches(offsets: np.ndarray, size: int, most: int | None = None) -> Iterator[tuple[int, int]]:
+    """Rows `start` to `stop` of about `size` bytes, one row at least and `most` at most: texts some at a time."""
+    start, rows = 0, len(offsets) - 1
+    while start < rows:
+        stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + size, "right")) - 1)
+        stop = min(stop, rows, start + (most or rows))
+        yield start, stop
+        start = stop
+
+
 def numbers(column: Column, use: str) -> np.ndarray:
     """A column of numbers as float64[n], null as NaN. RecipeError, with what it is for, where it holds none."""
     array = one(column)
@@ -87,6 +98,28 @@ def lists(column: Column) -> tuple[np.ndarray, np.ndarray]:
 def large_lists(offsets: np.ndarray, values: np.ndarray) -> pa.Array:
     """A large_list column from offsets int64[n + 1] that start at 0 and flat values."""
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
+
+
+def halves(digests: Column | np.ndarray) -> np.ndarray:
+    """The two halves of 16 bytes each, uint64[n, 2], first bytes most significant; of a column or of uint8[n, 16]."""
+    rows = digests if isinstance(digests, np.ndarray) else fixed(digests)
+    found: np.ndarray = np.ascontiguousarray(rows).view(">u8").astype(np.uint64).reshape(-1, 2)
+    return found
+
+
+def ascending(values: np.ndarray) -> np.ndarray:
+    """Whole numbers in the order of float32[n] or float64[n], as uint32[n] or uint64[n]; -0.0 is 0.0."""
+    kind = np.uint32 if values.dtype == np.float32 else np.uint64
+    bits = (values + values.dtype.type(0)).view(kind)  # -0.0 + 0.0 is 0.0
+    sign = kind(1 << (8 * values.itemsize - 1))
+    found: np.ndarray = np.where(bits & sign, ~bits, bits | sign)
+    return found
+
+
+def is_label(kind: pa.DataType) -> bool:
+    """True for words, whole numbers and truths, by which rows are told apart. A column of nulls has one label."""
+    words = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(words or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind))
 
 
 def vectors(column: Column) -> tuple[np.ndarray, np.ndarray]:

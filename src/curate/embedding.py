@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate import store
-from curate.arrow import one, utf8
+from curate.arrow import one, stretches, utf8
 from curate.assets import Asset, Folder
 from curate.errors import AssetError, StoreError
 
@@ -289,11 +289,8 @@ def _slices(texts: pa.Array, size: int) -> Iterator[pa.Array]:
     """Slices of about so many bytes, one text at least."""
     texts = one(texts)
     offsets, _ = utf8(texts)
-    start = 0
-    while start < len(texts):
-        stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + size, side="right")) - 1)
+    for start, stop in stretches(offsets, size):
         yield texts.slice(start, stop - start)
-        start = stop
 
 
 def _pieces(texts: pa.Array, size: int) -> Iterator[list[str]]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate import store
-from curate.arrow import fixed, one, utf8
+from curate.arrow import halves, one, stretches, utf8
 from curate.errors import AssetError, RecipeError, UnitsFailed, nearest
 from curate.execute import Failed, attempt, serial
 from curate.index import INDEX, Index, Segment, different, sketch_of
@@ -208,11 +208,11 @@ def _contents(table: pa.Table, settings: dict[str, Any]) -> Contents:
         keys.append(scoped(own, part[settings["per"]]) if settings["per"] else own)
         speaks.append(first[1:] > first[:-1])
         bodies.append(shingle_bodies(first, sets) if settings["verify"] == "exact" else signature_bodies(signatures))
-    halves = np.ascontiguousarray(fixed(table["id"])).view(">u8").astype(np.uint64).reshape(-1, 2)
+    ids = halves(table["id"])
     rows = np.flatnonzero(np.concatenate(speaks))
-    rows = rows[np.lexsort((halves[rows, 1], halves[rows, 0]))]
+    rows = rows[np.lexsort((ids[rows, 1], ids[rows, 0]))]
     is_first = np.ones(len(rows), bool)
-    is_first[1:] = (halves[rows[1:]] != halves[rows[:-1]]).any(axis=1)
+    is_first[1:] = (ids[rows[1:]] != ids[rows[:-1]]).any(axis=1)
     number = np.cumsum(is_first) - 1
     entries = rows[is_first]
     taken, holder = np.unique(np.concatenate(keys)[rows].reshape(-1), return_index=True)
@@ -220,8 +220,8 @@ def _contents(table: pa.Table, settings: dict[str, Any]) -> Contents:
     return Contents(
         keys=taken,
         numbers=number[holder // sketch.bands].astype(np.uint32),
-        high=halves[entries, 0],
-        low=halves[entries, 1],
+        high=ids[entries, 0],
+        low=ids[entries, 1],
         origins=one(table["origin"]).take(take),
         bodies=pa.concat_arrays(bodies).take(take),
     )
@@ -231,9 +231,5 @@ def _parts(table: pa.Table, sketch: Sketch) -> Iterator[pa.Table]:
     """The table a megabyte of text or so at a time."""
     offsets, _ = utf8(table["text"])
     most = max(1, _VALUES_AT_ONCE // sketch.hashes)
-    start = 0
-    while start < table.num_rows:
-        stop = int(np.searchsorted(offsets, offsets[start] + _TEXT_AT_ONCE, "right")) - 1
-        stop = min(max(stop, start + 1), start + most, table.num_rows)
+    for start, stop in stretches(offsets, _TEXT_AT_ONCE, most):
         yield table.slice(start, stop - start)
-        start = stop

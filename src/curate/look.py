@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import expressions
-from curate.arrow import fixed
+from curate.arrow import halves
 from curate.selection import Selection, is_number, numbers, ruled
 
 _SHOWN = 240
@@ -133,7 +133,7 @@ def _nearest(
     counts = [0, 0, 0]
     best: list[list[Found]] = [[], [], []]
     for shard, (table, (dropped, held)) in enumerate(_sides(step, rule, expression, ("id",))):
-        key = np.ascontiguousarray(fixed(table["id"])[:, :8]).view(">u8").astype(np.uint64).reshape(-1)
+        key = halves(table["id"])[:, 0]
         kept = table["rule"].is_null().to_numpy()
         for group, mask in enumerate((dropped, held & kept, held & ~kept)):
             rows = np.flatnonzero(mask)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate import edits
-from curate.arrow import fixed, lists, one
+from curate.arrow import halves, lists, one
 from curate.draw import again
 from curate.edits import Injected
 from curate.recipe import Node
@@ -150,7 +150,7 @@ class Measured:
 
     def linked(self, pairs: Int64s) -> np.ndarray:
         """Per pair: is one a leader of the other, or are their texts the same?"""
-        names = np.ascontiguousarray(fixed(self.table["id"])[:, :8]).view(">u8").astype(np.uint64).reshape(-1)
+        names = halves(self.table["id"])[:, 0]
         offsets, leaders = lists(self.table[f"{self.asked.near.prefix}near_leaders"])
         offsets = offsets.tolist()
 
@@ -224,9 +224,9 @@ def _standing(asked: Asked, table: pa.Table) -> Int64s:
     """Place of each row in survivor order: of two, the one that stands behind goes."""
     stage = asked.near.stage
     assert isinstance(stage, Near)
-    ids = fixed(table["id"])
+    ids = halves(table["id"])
     ties = [np.argsort(np.argsort(table["origin"].to_numpy(zero_copy_only=False).astype(str), kind="stable"))]
-    ties += [ids[:, byte] for byte in reversed(range(16))]
+    ties += [ids[:, 1], ids[:, 0]]
     if stage.keep == "earliest":
         ties = [np.arange(table.num_rows)]
     else:

@@ -192,8 +192,7 @@ def _step(
         stage = node.stage
         made_by: dict[str, Any] = {"stage": stage.identity(), "name": node.name, "inputs": sorted(ids)}
         if stage.asset_fields:
-            given = {field: getattr(stage, field) for field in stage.asset_fields}
-            made_by["assets"] = {k: digest(assets.find(v)) for k, v in given.items() if isinstance(v, str)}
+            made_by["assets"] = {field: digest(assets.find(place)) for field, place in stage.assets.items()}
     except (AssetError, RecipeError) as error:
         raise type(error)(f"{_place(node, index)}: {error}") from error
     key = fingerprint(made_by)

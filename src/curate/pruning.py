@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from curate import exchange, store
-from curate.arrow import fixed, lists, one, row_hashes
+from curate import store
+from curate.arrow import halves, lists, one, row_hashes
 from curate.errors import DataError
 from curate.stage import Evidence
 
@@ -93,7 +93,7 @@ def _light(table: pa.Table) -> pa.Table:
 def _sorted(table: pa.Table) -> Ranked:
     rows = np.empty((table.num_rows, 4), np.uint64)
     rows[:, 0], rows[:, 3] = table["order"].to_numpy(), table["origin"].to_numpy()
-    rows[:, 1:3] = np.ascontiguousarray(fixed(table["id"])).view(">u8")
+    rows[:, 1:3] = halves(table["id"])
     cluster = table["cluster"].to_numpy()
     place = np.lexsort((rows[:, 3], rows[:, 2], rows[:, 1], rows[:, 0], cluster))
     table = table.drop_columns(["order", "origin", "id", "cluster"]).take(pa.array(place))
@@ -329,9 +329,7 @@ def last_kept(found: list[tuple[np.ndarray, np.ndarray]], wanted: int) -> np.nda
 def write(part: int, cut: Cut, evidence: Evidence) -> None:
     """The verdict of one part, cut by shard: `row`, `pruned`, and `prune_rank`, the middle of the row's place in its
     cluster. What a run that was ended has written is kept."""
-    # Parts of another count would cut the rows at other places, so the count is in the name.
-    uri = store.join(evidence.verdict, f"{evidence.parts:04d}-{part:04d}.cut")
-    if store.exists(uri):
+    if store.exists(evidence.place(part)):
         return
     rows = ranked(part, evidence)
     if rows is None:
@@ -341,9 +339,8 @@ def write(part: int, cut: Cut, evidence: Evidence) -> None:
     if cut.last is not None:
         kept |= _at_most(rows.order, cut.last)
     rank = ((2 * place + 1) / (2 * rows.counts[code])).astype(np.float32)
-    lines = pa.table({"row": rows.table["row"], "pruned": ~kept, "prune_rank": rank})
-    shard = rows.table["shard"].to_numpy().astype(np.int64)
-    store.put(uri, exchange.cut(lines, shard, len(evidence.units)))
+    places = {"shard": rows.table["shard"], "row": rows.table["row"]}
+    evidence.keep(part, pa.table({**places, "pruned": ~kept, "prune_rank": rank}))
 
 
 def _at_most(order: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -90,7 +90,7 @@ def warm_up(steps: Iterable[Step]) -> None:
     """Compile the kernels that these steps want of texts once here, before workers start and would each do it."""
     table = pa.table({"text": pa.array(["a é"], pa.large_string()), "id": pa.array([bytes(16)], pa.binary(16))})
     for stage in (step.node.stage for step in steps):
-        if "text" in stage.reads and set(stage.reads) <= {"text", "id"} and "model" not in stage.asset_fields:
+        if "text" in stage.reads and set(stage.reads) <= {"text", "id"} and not stage.assets:
             stage.scan(table) if stage.scans else stage.apply(table, Verdict())
     from curate.arrow import row_hashes
 

@@ -7,7 +7,7 @@ index. Null is a scope of its own.
 import numpy as np
 import pyarrow as pa
 
-from curate.arrow import one, utf8
+from curate.arrow import is_label, one, utf8
 from curate.errors import RecipeError
 
 _NULL = np.uint64(0x6E756C6C73636F70)  # hashes of values have no other bits in common than chance gives them
@@ -30,8 +30,7 @@ def scopes(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     from curate.kernels.hash import xxh3_64
 
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    words = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if not (words or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+    if not is_label(kind):
         raise RecipeError(f"`per` names a column of {kind}; a scope is a word or a whole number")
     codes = one(column.cast(kind).cast(pa.string())).dictionary_encode()
     values = np.empty(len(codes.dictionary) + 1, np.uint64)

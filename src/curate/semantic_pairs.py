@@ -10,16 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from curate.arrow import fixed, one
+from curate.arrow import fixed, halves, one
 from curate.draw import draws
 from curate.kernels.copies import first_copies, places
 from curate.kernels.hash import xxh3_128
 from curate.kernels.nearest import NONE, nearer, nearer_within, squares
 from curate.kernels.survivors import number_nodes
 from curate.stage import Evidence
-from curate.survival import halves
+from curate.survival import ranks
 
 BLOCK = 512
 HELD = 1 << 29
@@ -169,7 +168,7 @@ def _lines(members: Members, likeness: np.ndarray, of: np.ndarray, above: float)
 def _ordered(seen: pa.Table, order: Order) -> np.ndarray:
     """Rows int64[n] cluster by cluster, each in its order."""
     identity = halves(seen["id"])
-    keys = [seen["row"].to_numpy(), seen["shard"].to_numpy(), _ranks(seen["origin"]), identity[:, 1], identity[:, 0]]
+    keys = [seen["row"].to_numpy(), seen["shard"].to_numpy(), ranks(seen["origin"]), identity[:, 1], identity[:, 0]]
     if order.kind == "random":
         keys.append(draws(seen, order.seed))
     else:
@@ -182,12 +181,6 @@ def _kind(table: pa.Table) -> str:
     return "float16" if "float16" in table.column_names else "float32"
 
 
-def _ranks(origins: pa.ChunkedArray) -> np.ndarray:
-    """Places of texts in the order of their bytes, equal for equal ones."""
-    ranks: np.ndarray = pc.rank(one(origins), tiebreaker="dense").to_numpy()
-    return ranks
-
-
 def _digests(rows: np.ndarray) -> np.ndarray:
     """The halves of the hash of each row of bytes, uint64[n, 2]."""
     rows = np.ascontiguousarray(rows)
@@ -196,4 +189,4 @@ def _digests(rows: np.ndarray) -> np.ndarray:
         array.setflags(write=False)
     out = np.empty((len(rows), 16), np.uint8)
     xxh3_128(offsets, data, out)
-    return out.view(">u8").astype(np.uint64)
+    return halves(out)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate import languages
-from curate.arrow import utf8
+from curate.arrow import stretches, utf8
 
 Family = Literal["quality", "repetition", "c4", "fineweb", "refinedweb", "dclm", "dolma"]
 Words = Literal["whitespace", "unicode", "language"]
@@ -210,7 +210,7 @@ class Rows:
         from curate.kernels.boundaries import unicode_words, word_properties
         from curate.kernels.words import choose_words, whitespace_words
 
-        for start, stop in _blocks(self.offsets):
+        for start, stop in stretches(self.offsets, _BLOCK):
             offsets = self.offsets[start : stop + 1]
             most = int(offsets[-1] - offsets[0]) + stop - start
             found = {
@@ -362,16 +362,6 @@ def _grams(prefix: str, counts: Counts, totals: Sequence[np.ndarray]) -> Columns
     top = {f"top_{n}_gram": counts["word_characters"] for n in range(2, 5)}
     wholes = top | {f"duplicate_{n}_gram": total for n, total in zip(range(5, 11), totals, strict=True)}
     return {f"{prefix}{name}_ratio": _ratio(counts[name], whole) for name, whole in wholes.items()}
-
-
-def _blocks(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Ranges of rows with some `_BLOCK` bytes of text each, at least one row."""
-    start = 0
-    while start < len(offsets) - 1:
-        stop = int(np.searchsorted(offsets, offsets[start] + _BLOCK, side="right")) - 1
-        stop = max(stop, start + 1)
-        yield start, stop
-        start = stop
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

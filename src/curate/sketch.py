@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curate.arrow import Column, utf8
+from curate.arrow import Column, stretches, utf8
 from curate.errors import RecipeError
 
 VERSION = 1
@@ -129,12 +129,8 @@ class Sketch:
         # One chunk after the other: to have them as one array would copy the text.
         for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
             offsets, data = utf8(chunk)
-            start = 0
-            while start < len(chunk):
-                stop = int(np.searchsorted(offsets, offsets[start] + BYTES_AT_ONCE, "right")) - 1
-                stop = min(max(stop, start + 1), start + most, len(chunk))
+            for start, stop in stretches(offsets, BYTES_AT_ONCE, most):
                 yield base + start, base + stop, *self._shingles(offsets[start : stop + 1], data)
-                start = stop
             base += len(chunk)
 
     def _shingles(self, offsets: NDArray[np.int64], data: NDArray[np.uint8]) -> Rows:

@@ -71,6 +71,16 @@ class Evidence:
                 number = pa.array(np.full(table.num_rows, shard, np.uint32))
                 yield table.append_column("shard", number)
 
+    def place(self, part: int) -> str:
+        """The file of verdict lines of one part; if it is there, the part is judged."""
+        # Parts of another count would cut the rows at other places, so the count is in the name.
+        return store.join(self.verdict, f"{self.parts:04d}-{part:04d}.cut")
+
+    def keep(self, part: int, lines: pa.Table) -> None:
+        """Write the verdict lines of one part (columns `shard`, `row` and more), cut by shard."""
+        shard = lines["shard"].to_numpy().astype(np.int64)
+        store.put(self.place(part), exchange.cut(lines.drop_columns(["shard"]), shard, len(self.units)))
+
     def decide(self, function: Callable[[int, pa.Table], pa.Table], map: Map) -> None:
         """Turn every part into verdict lines (columns `shard`, `row` and more) and keep them cut by shard."""
         work = partial(_decide_part, function=function, evidence=self)
@@ -79,16 +89,11 @@ class Evidence:
 
 
 def _decide_part(part: int, function: Callable[[int, pa.Table], pa.Table], evidence: Evidence) -> None:
-    # Parts of another count would cut the rows at other places, so the count is in the name.
-    uri = store.join(evidence.verdict, f"{evidence.parts:04d}-{part:04d}.cut")
-    if store.exists(uri):
+    if store.exists(evidence.place(part)):
         return
     table = evidence.read(part)
-    if table is None:
-        return
-    lines = function(part, table)
-    shard = lines["shard"].to_numpy()
-    store.put(uri, exchange.cut(lines.drop_columns(["shard"]), shard.astype(np.int64), len(evidence.units)))
+    if table is not None:
+        evidence.keep(part, function(part, table))
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,12 @@ class Stage:
     def adds(self) -> tuple[str, ...]:
         """Columns given for the same rows in the same order."""
         return ()
+
+    @property
+    def assets(self) -> dict[str, str]:
+        """The parameters that name one file each: its content is part of the stage's identity."""
+        given = {field: getattr(self, field) for field in self.asset_fields}
+        return {field: value for field, value in given.items() if isinstance(value, str)}
 
     def located(self, place: Callable[[str], str]) -> "Stage":
         """The stage with the files that its parameters name where `place` says: they are relative to the recipe."""

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.arrow import fixed, lists, one
+from curate.arrow import halves, lists, one
 from curate.index import Index
 from curate.kernels.components import settle, unite
 from curate.kernels.copies import first_copies, places
@@ -212,27 +212,19 @@ def _lines(part: Part, survivor: np.ndarray, likeness: np.ndarray, known: Agains
     return pa.table(columns)
 
 
-def halves(column: pa.ChunkedArray) -> np.ndarray:
-    """The two halves of 16 bytes each, uint64[n, 2], first bytes most significant."""
-    return np.ascontiguousarray(fixed(column)).view(">u8").astype(np.uint64).reshape(-1, 2)
-
-
 def order(seen: pa.Table, identity: np.ndarray) -> np.ndarray:
     """Rows int64[n] in the order in which they survive: exempt ones first, then by worth (the largest first, null and
     NaN last), then by `id`, `origin`, shard and row; without worth by shard and row alone."""
     keys = [seen["row"].to_numpy(), seen["shard"].to_numpy()]
     if "worth" in seen.column_names:
         worth = seen["worth"].to_numpy()
-        keys += [_ranks(seen["origin"]), identity[:, 1], identity[:, 0], -worth, np.isnan(worth)]
+        keys += [ranks(seen["origin"]), identity[:, 1], identity[:, 0], -worth, np.isnan(worth)]
     if "exempt" in seen.column_names:
         keys.append(~seen["exempt"].to_numpy(zero_copy_only=False))
     return np.lexsort(keys).astype(np.int64)
 
 
-def _ranks(origins: pa.ChunkedArray) -> np.ndarray:
+def ranks(origins: pa.ChunkedArray) -> np.ndarray:
     """Places of texts in the order of their bytes, equal for equal ones."""
-    coded = one(origins).dictionary_encode()
-    rank = np.empty(len(coded.dictionary), np.int64)
-    rank[pc.sort_indices(coded.dictionary).to_numpy()] = np.arange(len(rank))
-    ranks: np.ndarray = rank[coded.indices.to_numpy()]
-    return ranks
+    found: np.ndarray = pc.rank(one(origins), tiebreaker="dense").to_numpy()
+    return found

@@ -78,7 +78,7 @@ def xxh3_64(offsets: Int64s, data: Bytes, seed: np.uint64, out: UInt64s) -> None
     Equal to `xxhash.xxh3_64_intdigest(row, seed)`. Compiled per type of seed, so pass np.uint64.
     """
     key = np.uint64(seed)
-    secret = _keyed_secret(key)
+    secret = keyed_secret(key)
     state = np.empty(8, np.uint64)
     for row in range(len(out)):
         start = offsets[row]
@@ -94,25 +94,28 @@ def xxh3_64(offsets: Int64s, data: Bytes, seed: np.uint64, out: UInt64s) -> None
             out[row] = _merge(state, secret, np.int64(11), np.uint64(size) * PRIME64_1)
 
 
+@inner
+def digest_128(data: Bytes, start: Int64, size: Int64, secret: Bytes, state: UInt64s) -> tuple[np.uint64, np.uint64]:
+    """Halves (low, high) of XXH3-128, seed 0, of some bytes. `secret`: that of seed 0; `state` uint64[8] is scratch."""
+    if size <= 16:
+        return _tiny_128(data, start, size)
+    if size <= 240:
+        return _middle_128(data, start, size)
+    _long(data, start, size, secret, state)
+    low = _merge(state, secret, np.int64(11), np.uint64(size) * PRIME64_1)
+    return low, _merge(state, secret, np.int64(117), ~(np.uint64(size) * PRIME64_2))
+
+
 @kernel
 def xxh3_128(offsets: Int64s, data: Bytes, out: Bytes) -> None:
     """XXH3-128, seed 0, of every row: out uint8[n, 16] from `offsets` int64[n + 1] into `data` uint8[...].
 
     Equal to `xxhash.xxh3_128_digest(row)`: the canonical form, high half first, most significant byte first.
     """
-    secret = _keyed_secret(ZERO)
+    secret = keyed_secret(ZERO)
     state = np.empty(8, np.uint64)
     for row in range(len(out)):
-        start = offsets[row]
-        size = offsets[row + 1] - start
-        if size <= 16:
-            low, high = _tiny_128(data, start, size)
-        elif size <= 240:
-            low, high = _middle_128(data, start, size)
-        else:
-            _long(data, start, size, secret, state)
-            low = _merge(state, secret, np.int64(11), np.uint64(size) * PRIME64_1)
-            high = _merge(state, secret, np.int64(117), ~(np.uint64(size) * PRIME64_2))
+        low, high = digest_128(data, offsets[row], offsets[row + 1] - offsets[row], secret, state)
         for byte in range(8):
             out[row, byte] = np.uint8(high >> (56 - 8 * byte))
             out[row, 8 + byte] = np.uint8(low >> (56 - 8 * byte))
@@ -269,7 +272,7 @@ def _middle_128(data: Bytes, start: Int64, size: Int64) -> tuple[np.uint64, np.u
 
 
 @maker
-def _keyed_secret(seed: np.uint64) -> Bytes:
+def keyed_secret(seed: np.uint64) -> Bytes:
     """The secret of rows over 240 bytes: words of the default one, the seed added to and taken from in
     turn."""
     words = np.empty(24, np.uint64)

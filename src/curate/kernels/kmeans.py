@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.kernels.compiled import inner, kernel
+from curate.kernels.compiled import kernel
+from curate.kernels.dots import dot
 
 Int64: TypeAlias = Any
 Float64: TypeAlias = Any
@@ -18,25 +19,6 @@ Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-
-
-@inner
-def dot(a: Floats, i: Int64, b: Floats, j: Int64) -> Float64:
-    """Row i of `a` times row j of `b`, in eight running sums."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = rest = 0.0
-    whole = a.shape[1] // 8 * 8
-    for p in range(0, whole, 8):
-        s0 += np.float64(a[i, p]) * np.float64(b[j, p])
-        s1 += np.float64(a[i, p + 1]) * np.float64(b[j, p + 1])
-        s2 += np.float64(a[i, p + 2]) * np.float64(b[j, p + 2])
-        s3 += np.float64(a[i, p + 3]) * np.float64(b[j, p + 3])
-        s4 += np.float64(a[i, p + 4]) * np.float64(b[j, p + 4])
-        s5 += np.float64(a[i, p + 5]) * np.float64(b[j, p + 5])
-        s6 += np.float64(a[i, p + 6]) * np.float64(b[j, p + 6])
-        s7 += np.float64(a[i, p + 7]) * np.float64(b[j, p + 7])
-    for p in range(whole, a.shape[1]):
-        rest += np.float64(a[i, p]) * np.float64(b[j, p])
-    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)) + rest
 
 
 @kernel

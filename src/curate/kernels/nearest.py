@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.kernels.compiled import inner, kernel
+from curate.kernels.dots import dot
 
 Float64: TypeAlias = Any
 Int64: TypeAlias = Any
@@ -28,30 +29,11 @@ NONE = -2.0
 """Below every cosine: that of a vector before which there is none."""
 
 
-@inner
-def _product(a: Floats, i: int, b: Floats, j: int) -> Float64:
-    # Eight sums side by side: one alone would wait for its last addition every time.
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    whole = a.shape[1] & ~7
-    for k in range(0, whole, 8):
-        s0 += np.float64(a[i, k]) * np.float64(b[j, k])
-        s1 += np.float64(a[i, k + 1]) * np.float64(b[j, k + 1])
-        s2 += np.float64(a[i, k + 2]) * np.float64(b[j, k + 2])
-        s3 += np.float64(a[i, k + 3]) * np.float64(b[j, k + 3])
-        s4 += np.float64(a[i, k + 4]) * np.float64(b[j, k + 4])
-        s5 += np.float64(a[i, k + 5]) * np.float64(b[j, k + 5])
-        s6 += np.float64(a[i, k + 6]) * np.float64(b[j, k + 6])
-        s7 += np.float64(a[i, k + 7]) * np.float64(b[j, k + 7])
-    for k in range(whole, a.shape[1]):
-        s0 += np.float64(a[i, k]) * np.float64(b[j, k])
-    return ((s0 + s4) + (s1 + s5)) + ((s2 + s6) + (s3 + s7))
-
-
 @kernel
 def squares(rows: Floats, out: Doubles) -> None:
     """out[i] = the product of row i with itself; `rows` float32[n, d], `out` float64[n]."""
     for i in range(len(rows)):
-        out[i] = _product(rows, i, rows, i)
+        out[i] = dot(rows, i, rows, i)
 
 
 @inner
@@ -79,7 +61,7 @@ def _nearest(
             break
         again += 1
         lengths = math.sqrt(square * squares[j])
-        cosine = min(_product(rows, i, others, j) / lengths, 1.0) if lengths > 0.0 else 0.0
+        cosine = min(dot(rows, i, others, j) / lengths, 1.0) if lengths > 0.0 else 0.0
         if cosine > found:
             found = cosine
             of[i] = names[j]

@@ -13,17 +13,7 @@ from curate.kernels.bits import BLOCK, count, lowest, lowest_bit, read_only, wit
 from curate.kernels.blocks import Int64, fill
 from curate.kernels.compiled import inner, kernel
 from curate.kernels.folds import GROWTH, Fold, write_folded
-from curate.kernels.hash import (
-    PRIME64_1,
-    PRIME64_2,
-    ZERO,
-    _keyed_secret,
-    _long,
-    _merge,
-    _middle_128,
-    _tiny_128,
-    mix,
-)
+from curate.kernels.hash import ZERO, digest_128, keyed_secret, mix
 from curate.kernels.pieces import strip_left, strip_right
 from curate.kernels.segments import characters
 
@@ -99,13 +89,13 @@ def exact_keys(data: Bytes, classes: Bytes, spans: Int64s, least: Int64, keys: U
 
     Only passages of `least` characters or more, and never empty ones, count and get a key.
     """
-    secret, state = _keyed_secret(ZERO), np.empty(8, np.uint64)
+    secret, state = keyed_secret(ZERO), np.empty(8, np.uint64)
     for passage in range(len(spans)):
         start = strip_left(data, classes, spans[passage, 0], spans[passage, 1])
         end = strip_right(data, classes, start, spans[passage, 1])
         counted[passage] = _long_enough(data, start, end, least)
         if counted[passage]:
-            keys[passage, 0], keys[passage, 1] = _digest(data, start, end - start, secret, state)
+            keys[passage, 1], keys[passage, 0] = digest_128(data, start, end - start, secret, state)
 
 
 @kernel
@@ -113,7 +103,7 @@ def folded_keys(data: Bytes, tables: Fold, spans: Int64s, least: Int64, keys: UI
     """Keys of passages in a form: of what is left once white space is off their ends and `tables` were applied.
     Arguments as of `exact_keys`; characters are those of the folded passage."""
     classes, basic, entries, pool = tables
-    secret, state = _keyed_secret(ZERO), np.empty(8, np.uint64)
+    secret, state = keyed_secret(ZERO), np.empty(8, np.uint64)
     longest = np.int64(0)
     for passage in range(len(spans)):
         longest = max(longest, spans[passage, 1] - spans[passage, 0])
@@ -125,7 +115,7 @@ def folded_keys(data: Bytes, tables: Fold, spans: Int64s, least: Int64, keys: UI
         text = read_only(buffer)
         counted[passage] = _long_enough(text, np.int64(0), size, least)
         if counted[passage]:
-            keys[passage, 0], keys[passage, 1] = _digest(text, np.int64(0), size, secret, state)
+            keys[passage, 1], keys[passage, 0] = digest_128(text, np.int64(0), size, secret, state)
 
 
 @inner
@@ -135,20 +125,6 @@ def _long_enough(text: Bytes, start: Int64, end: Int64, least: Int64) -> bool:
     if size < max(least, 1):
         return False
     return bool(size >= 4 * least or characters(text, start, end) >= least)
-
-
-@inner
-def _digest(data: Bytes, start: Int64, size: Int64, secret: Bytes, state: UInt64s) -> tuple[np.uint64, np.uint64]:
-    """XXH3-128, seed 0: (high, low)."""
-    if size <= 16:
-        low, high = _tiny_128(data, start, size)
-    elif size <= 240:
-        low, high = _middle_128(data, start, size)
-    else:
-        _long(data, start, size, secret, state)
-        low = _merge(state, secret, np.int64(11), np.uint64(size) * PRIME64_1)
-        high = _merge(state, secret, np.int64(117), ~(np.uint64(size) * PRIME64_2))
-    return high, low
 
 
 @kernel

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import exchange, expressions, store
-from curate.arrow import Column, binary, fixed, numbers, one, utf8
+from curate.arrow import Column, binary, fixed, halves, numbers, one, utf8
 from curate.errors import DataError, RecipeError, nearest
 from curate.kernels.copies import first_copies, places
 from curate.kernels.hash import keyed, xxh3_128
@@ -153,9 +153,9 @@ class Confirm(Stage):
         assert self.sketch is not None, "confirm was not bound to the near step"
         digests = np.empty((seen.num_rows, 16), np.uint8)
         xxh3_128(*utf8(seen["text"]), digests)
-        halves = digests.view(">u8").astype(np.uint64).reshape(-1, 2)
+        high, low = halves(digests).T
         first = np.empty(seen.num_rows, np.int64)
-        first_copies(halves[:, 0] ^ key, np.ascontiguousarray(halves[:, 1]), places(seen.num_rows), first)
+        first_copies(high ^ key, np.ascontiguousarray(low), places(seen.num_rows), first)
         new = first == np.arange(seen.num_rows)
         offsets, data = self.measure.body(seen["text"].filter(pa.array(new)), self.sketch)
         sizes = np.zeros(seen.num_rows + 1, np.int64)
@@ -235,13 +235,12 @@ class Confirm(Stage):
 
 def _judge_part(part: int, stage: Confirm, evidence: Evidence) -> dict[str, int]:
     """Keep the verdict of one part, unless that was done before; what goes of each source, if sources are watched."""
-    uri = store.join(evidence.verdict, f"{evidence.parts:04d}-{part:04d}.cut")
+    uri = evidence.place(part)
     if not store.exists(uri):
         lines = stage.lines(part, evidence)
         if lines is None:
             return {}
-        shard = lines["shard"].to_numpy().astype(np.int64)
-        store.put(uri, exchange.cut(lines.drop_columns(["shard"]), shard, len(evidence.units)))
+        evidence.keep(part, lines)
     removed: dict[str, int] = {}
     for shard in range(len(evidence.units) if stage.max_removed else 0):
         for table in exchange.read(uri, shard, shard + 1):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate import expressions
-from curate.arrow import fixed, one
+from curate.arrow import halves, one
 from curate.kernels.copies import first_copies, places
 from curate.stage import Stage, Verdict
 
@@ -47,11 +47,11 @@ class Exact(Stage):
         return ()
 
     def scan(self, shard: pa.Table) -> pa.Table:
-        halves = np.ascontiguousarray(fixed(shard[self.of])).view(">u8").astype(np.uint64).reshape(-1, 2)
+        high, low = halves(shard[self.of]).T
         seen = pa.table(
             {
-                "key": np.ascontiguousarray(halves[:, 0]),
-                "low": np.ascontiguousarray(halves[:, 1]),
+                "key": np.ascontiguousarray(high),
+                "low": np.ascontiguousarray(low),
                 "origin": shard["origin"],
                 "row": np.arange(shard.num_rows, dtype=np.uint32),
             }

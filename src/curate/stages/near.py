@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate import components, exchange, expressions, store
-from curate.arrow import fixed, large_lists, lists, numbers
+from curate.arrow import ascending, halves, large_lists, lists, numbers
 from curate.errors import RecipeError, nearest
 from curate.manifest import fingerprint
 from curate.scopes import scoped
@@ -26,7 +26,6 @@ from curate.sketch import PRESETS, Sketch, optimal
 from curate.stage import PART_ROWS, Evidence, Map, Stage, Verdict
 
 _GROUP = np.uint64(0x67726F7570)
-_SIGN = np.uint64(1 << 63)
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 _BATCH = 1 << 18
 _PRESET = "fineweb"
@@ -158,7 +157,7 @@ class Near(Stage):
         row = np.flatnonzero(speaks)
         if len(row) < len(keys):
             keys = keys[row]
-        name = np.ascontiguousarray(fixed(shard["id"])[:, :8]).view(">u8").astype(np.uint64).reshape(-1)
+        name = halves(shard["id"])[:, 0]
         said: dict[str, np.ndarray] = {"row": row.astype(np.uint32), "name": name[row]}
         if self._worth:
             said["worth"] = order(shard, self._worth)[row]
@@ -216,9 +215,7 @@ _best = cache(optimal)
 def order(shard: pa.Table, column: str) -> np.ndarray:
     """A column of numbers as uint64[n] in the same order (as float64), null and NaN as 0, below all others."""
     values = numbers(shard[column], f"near: '{column}', of which the highest leads,")
-    bits = (values + 0.0).view(np.uint64)  # -0.0 + 0.0 is 0.0
-    empty = np.isnan(values)
-    return np.where(empty, np.uint64(0), np.where(bits & _SIGN, ~bits, bits | _SIGN))
+    return np.where(np.isnan(values), np.uint64(0), ascending(values))
 
 
 @dataclass(frozen=True)

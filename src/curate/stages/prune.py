@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate import expressions, pruning
-from curate.arrow import numbers, one, vectors
+from curate.arrow import ascending, numbers, one, vectors
 from curate.draw import again, draws
 from curate.errors import RecipeError
 from curate.pruning import Cut, Prefix, Search, Statistics
@@ -31,7 +31,6 @@ from curate.quotas import clipped_shift, largest_remainder, proportional, waterf
 from curate.stage import Evidence, Map, Stage, Verdict
 
 _CLUSTER = 0x636C7573746572  # "cluster": the seed by which clusters become keys
-_SIGN = np.uint32(1 << 31)
 _DENSITY = {"neighbours": 20, "temperature": 0.1, "tau_mode": "absolute"}
 
 
@@ -222,9 +221,8 @@ class Prune(Stage):
 
 def _order(distance: np.ndarray, mode: str) -> np.ndarray:
     """uint64[n] whose ascending order is that of the mode: float32 bits, made to ascend, in the upper half."""
-    bits = (distance + np.float32(0)).view(np.uint32)  # -0.0 + 0.0 is 0.0
-    ascending = np.where(bits & _SIGN, ~bits, bits | _SIGN)
-    return (~ascending if mode == "hard" else ascending).astype(np.uint64) << np.uint64(32)
+    bits = ascending(distance)
+    return (~bits if mode == "hard" else bits).astype(np.uint64) << np.uint64(32)
 
 
 def _whole(column: pa.ChunkedArray) -> np.ndarray:

@@ -13,13 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from curate import expressions
-from curate.arrow import numbers, one, row_hashes
+from curate.arrow import ascending, is_label, numbers, one, row_hashes
 from curate.errors import RecipeError
 from curate.stage import Evidence, Map, Stage, Verdict
 
 _CUT = 36  # bits of a float64 that are not looked at: 16 of 52 bits of its fraction are left
 _LEVEL = 64 - _CUT
-_SIGN = np.uint64(1 << 63)
 
 
 @dataclass(frozen=True)
@@ -118,17 +117,14 @@ class Rank(Stage):
             return compete, levels(value), np.zeros(shard.num_rows, np.int64), []
         column = shard[self.by]
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        words = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not (words or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+        if not is_label(kind):
             raise RecipeError(f"rank by '{self.by}': it is {kind}; groups are words or whole numbers")
         return compete, levels(value), *_codes(column, shard.num_rows)
 
 
 def levels(value: np.ndarray) -> np.ndarray:
     """Numbers below 2^28 (int64) in the order of float64 values, equal for those with equal 17 leading bits."""
-    bits = (value + 0.0).view(np.uint64)  # -0.0 + 0.0 is 0.0
-    ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
-    return (ordered >> np.uint64(_CUT)).astype(np.int64)
+    return (ascending(value) >> np.uint64(_CUT)).astype(np.int64)
 
 
 def _added(part: int, evidence: Evidence) -> pa.Table | None:

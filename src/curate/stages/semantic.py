@@ -17,16 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import exchange, expressions, store
-from curate.arrow import fixed, one
+from curate.arrow import ascending, fixed, halves, one
 from curate.errors import DataError, RecipeError
 from curate.kernels.hash import keyed
 from curate.kernels.nearest import NONE
 from curate.semantic_pairs import Order, judged
 from curate.stage import Evidence, Map, Stage, Verdict
-from curate.survival import halves
 
 _CLUSTER = np.uint64(0x636C7573746572)  # "cluster": the seed by which clusters become keys
-_SIGN = np.uint32(1 << 31)
 _DIGITS = 10  # of 16 bits: two of a similarity, eight of an id
 _FEW = 1 << 18
 
@@ -177,23 +175,16 @@ class Semantic(Stage):
         return column.cast(pa.int64())
 
 
-def _verdict(part: int, evidence: Evidence) -> str:
-    return store.join(evidence.verdict, f"{evidence.parts:04d}-{part:04d}.cut")
-
-
 def _judge_part(part: int, stage: Semantic, evidence: Evidence) -> None:
     """Keep the verdict of one part, unless that was done before."""
-    uri = _verdict(part, evidence)
-    if store.exists(uri):
+    if store.exists(evidence.place(part)):
         return
     above = stage.least if stage.rule == "leader" else math.inf
     lines = judged(part, evidence, order=Order(stage.order, stage.seed), above=above)
     if lines is None:
         return
-    shard = lines["shard"].to_numpy().astype(np.int64)
     # What decides between equal similarities is told where a share is to be cut off.
-    needless = ["shard"] if stage.keep is not None else ["shard", "id", "origin"]
-    store.put(uri, exchange.cut(lines.drop_columns(needless), shard, len(evidence.units)))
+    evidence.keep(part, lines if stage.keep is not None else lines.drop_columns(["id", "origin"]))
 
 
 def _last(evidence: Evidence, map: Map, share: Fraction) -> pa.Table:
@@ -227,7 +218,7 @@ _LAST = pa.schema([("similarity", pa.float32()), ("id", pa.binary(16)), ("origin
 
 
 def _lines(part: int, evidence: Evidence) -> Iterable[pa.Table]:
-    uri = _verdict(part, evidence)
+    uri = evidence.place(part)
     return exchange.read(uri, 0, len(evidence.units)) if store.exists(uri) else []
 
 
@@ -252,9 +243,9 @@ def _having(part: int, evidence: Evidence, prefix: tuple[int, ...]) -> pa.Table:
 
 def _digits(lines: pa.Table) -> np.ndarray:
     """Similarity, then `id`, as ten digits that sort as they do, uint16[n, 10]."""
-    bits = (one(lines["similarity"]).fill_null(NONE).to_numpy() + np.float32(0.0)).view(np.uint32)  # no -0.0
+    bits = ascending(one(lines["similarity"]).fill_null(NONE).to_numpy())
     out = np.empty((lines.num_rows, 2 * _DIGITS), np.uint8)
-    out[:, :4] = np.where(bits & _SIGN, ~bits, bits | _SIGN).astype(">u4")[:, None].view(np.uint8)
+    out[:, :4] = bits.astype(">u4")[:, None].view(np.uint8)
     out[:, 4:] = fixed(lines["id"])
     return out.view(">u2").astype(np.uint16)
 
