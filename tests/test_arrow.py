@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from functools import reduce
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from oracles import mix, xxh3_64
 
 from curate import arrow
+from curate.arrow import vector_column, vectors
 
 texts = st.lists(st.none() | st.text(max_size=6), max_size=12)
 KINDS = [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())]
@@ -188,3 +190,41 @@ def test_digests_of_tables_without_rows_or_columns():
     assert list(digests) == ["a", "b"]
     assert digests["a"] != encoded(a=pa.array([0])).columns["a"]
     assert arrow.encode(none.select([])).columns == {}
+
+
+@given(
+    st.integers(1, 40).flatmap(
+        lambda width: st.lists(st.one_of(st.none(), st.lists(st.integers(-128, 127), min_size=width, max_size=width)))
+    ),
+    st.data(),
+)
+def test_vectors_of_eight_bits_come_at_unit_length(rows, data):
+    width = next((len(row) for row in rows if row is not None), 3)
+    column = pa.array(rows, pa.list_(pa.int8(), width))
+    start = data.draw(st.integers(0, len(rows)))
+    found, valid = vectors(column.slice(start))
+    assert valid.tolist() == [row is not None for row in rows[start:]]
+    for row, vector in zip(rows[start:], found, strict=True):
+        length = None if row is None else math.sqrt(sum(x * x for x in row))
+        if length is None:
+            assert not vector.any()
+        elif not length:
+            assert np.isnan(vector).all()
+        else:
+            assert vector.tolist() == [float(np.float32(x / length)) for x in row]
+
+
+def test_vectors_in_eight_bits_keep_their_direction():
+    row = np.array([2.5, -3.5, 4.0, -127.0, 126.6, 0.25], np.float32)
+    rows, valid = np.stack([row, row, row / 1024, -row, 0 * row]), np.array([True, False, True, True, True])
+    whole = [2, -4, 4, -127, 127, 0]
+    made = vector_column(rows, valid, pa.int8()).to_pylist()
+    assert made == [whole, None, whole, [-x for x in whole], [0] * 6]
+    assert vector_column(rows[:0], valid[:0], pa.int8()).type == pa.list_(pa.int8(), 6)
+
+
+def test_a_null_inside_a_vector_is_no_number():
+    found, valid = vectors(pa.array([[1, None], [3, 4]], pa.list_(pa.int8(), 2)))
+    assert valid.all()
+    assert np.isnan(found[0]).all()
+    assert found[1].tolist() == [np.float32(0.6), np.float32(0.8)]

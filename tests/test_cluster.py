@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -130,6 +131,25 @@ def test_shards_without_embeddings() -> None:
     assert whole.equals(drive(Cluster(k=4), [table])[1])
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    good=st.lists(st.sampled_from([True, False, None]), min_size=60, max_size=60),
+    borders=st.lists(st.integers(0, 60), max_size=3),
+)
+def test_only_the_rows_that_compete_are_clustered(good: list[bool | None], borders: list[int]) -> None:
+    table, _ = documents(60)
+    table = table.append_column("good", pa.array([True] * 4 + good[4:], pa.bool_()))
+    stage = Cluster(k=3, sample=8, among="good")
+    assert stage.applies_to == ("embedding", "good")
+    made, whole, _ = drive(stage, cut(table, borders))
+    competes = pa.array([bool(one) for one in table["good"].to_pylist()])
+    (alone,), centroids, _ = drive(Cluster(k=3, sample=8), [table.filter(competes)])
+    assert whole.equals(centroids)
+    every = pa.concat_tables(made)
+    assert every.filter(competes).equals(alone)
+    assert every.filter(pc.invert(competes))["cluster"].null_count == every.num_rows - alone.num_rows
+
+
 def test_more_clusters_than_embeddings_are_refused() -> None:
     table, _ = documents(90)
     drive(Cluster(k=77, iterations=2), [table])
@@ -139,6 +159,10 @@ def test_more_clusters_than_embeddings_are_refused() -> None:
         drive(Cluster(k=77, share=0.1), [table])
     with pytest.raises(RecipeError, match="there are 0 embeddings"):
         drive(Cluster(k=1), [table.slice(0, 0)])
+    with pytest.raises(RecipeError, match=r"with `origin = 'a'`"):
+        drive(Cluster(k=1, among="origin = 'a'"), [table])
+    with pytest.raises(RecipeError, match="cannot read the expression"):
+        Cluster(k=1, among="good and")
 
 
 @pytest.mark.parametrize("wrong", [{"k": 0}, {"sample": 0}, {"share": 0.0}, {"share": 1.5}, {"restarts": 0}])
@@ -160,13 +184,13 @@ def test_embeddings_that_are_no_unit_vectors_are_named(value: float) -> None:
 def test_other_columns_are_refused() -> None:
     table, _ = documents(5)
     for column in (pa.array([[1.0]] * 5), pa.nulls(5), pa.array(range(5))):
-        with pytest.raises(RecipeError, match="fixed_size_list of float32 or float16 is wanted"):
+        with pytest.raises(RecipeError, match="fixed_size_list of float32, float16 or int8 is wanted"):
             Cluster(k=2).scan(table.set_column(2, "embedding", column))
 
 
 def test_a_plan_says_what_it_costs() -> None:
     (remark,) = Cluster(k=1000).remarks(3_000_000_000)
-    assert "393 MB (256,000 vectors) for at most 98 CPU-seconds; 15 more" in remark
+    assert "393 MB (256,000 vectors) for at most 49 CPU-seconds; 8 more" in remark
 
 
 @given(

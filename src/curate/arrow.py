@@ -123,27 +123,47 @@ def is_label(kind: pa.DataType) -> bool:
 
 
 def vectors(column: Column) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a fixed_size_list column of float16 or float32 as float32[n, d], and which are not null (bool[n]).
+    """Rows of a fixed_size_list column of float16, float32 or int8 as float32[n, d], and which are not null (bool[n]).
 
-    Null rows are zeros. Values of float32 without nulls are not copied. RecipeError for a column of another type.
+    Null rows are zeros. Rows of int8 come at unit length, NaN where they have none. Values of float32 without nulls
+    are not copied. RecipeError for a column of another type.
     """
     array = one(column)
     kind = array.type
-    numbers = (pa.float16(), pa.float32())
+    numbers = (pa.float16(), pa.float32(), pa.int8())
     if not (pa.types.is_fixed_size_list(kind) and kind.value_type in numbers and kind.list_size):
-        raise RecipeError(f"vectors are a column of {kind}; fixed_size_list of float32 or float16 is wanted")
+        raise RecipeError(f"vectors are a column of {kind}; fixed_size_list of float32, float16 or int8 is wanted")
     width, rows = kind.list_size, len(array)
     values = array.values.slice(array.offset * width, rows * width)
     if values.null_count:
-        values = values.fill_null(pa.scalar(np.nan, values.type))
+        values = values.cast(pa.float32()).fill_null(np.nan)
     found = values.to_numpy().reshape(rows, width).astype(np.float32, copy=False)
     valid: np.ndarray = array.is_valid().to_numpy(zero_copy_only=False)
-    return (found if valid.all() else np.where(valid[:, None], found, np.float32(0))), valid
+    found = found if valid.all() else np.where(valid[:, None], found, np.float32(0))
+    return (_unit(found, valid) if kind.value_type == pa.int8() else found), valid
+
+
+def _unit(rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Rows of float32[n, d] at unit length; valid ones without direction as NaN, which no reader takes for a vector."""
+    from curate.kernels.pooling import unit_vectors
+
+    rows, has = np.array(rows), np.array(valid)
+    unit_vectors(rows, has)
+    rows[valid & ~has] = np.nan
+    return rows
 
 
 def vector_column(rows: np.ndarray, valid: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """A fixed_size_list column from float32[n, d]: of `kind` (float16 or float32) values, null where not valid."""
-    values = np.where(valid[:, None], rows, np.float32(0)).astype(kind.to_pandas_dtype(), copy=False)
+    """A fixed_size_list column from float32[n, d]: of `kind` (float16, float32 or int8) values, null where not valid.
+
+    int8 keeps a row's direction: its largest number becomes 127 or -127, the others the nearest whole numbers, half to
+    even. Its length is lost: `vectors` gives all rows length 1.
+    """
+    values = np.where(valid[:, None], rows, np.float32(0))
+    if kind == pa.int8():
+        largest = np.abs(values).max(axis=1, initial=np.finfo(np.float32).tiny, keepdims=True)
+        values = np.rint(values / largest * np.float32(127))
+    values = values.astype(kind.to_pandas_dtype(), copy=False)
     return pa.FixedSizeListArray.from_arrays(
         pa.array(np.ascontiguousarray(values).reshape(-1)), rows.shape[1], mask=pa.array(~valid)
     )

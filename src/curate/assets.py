@@ -1,13 +1,13 @@
-"""Where tokenizers and models are: a location, `package:NAME/path` for a file inside an installed package, or the
-name of a known model, which is looked for in a package that carries it and then in the folder of fetched models.
-A model of several files is a folder of them."""
+"""Where tokenizers and models are: a location, `package:NAME/path` for a file inside an installed package,
+`hub:ORG/NAME@REVISION` for a model of the Hugging Face hub, or the name of a known model, which is looked for in a
+package that carries it and then in the folder of fetched models. A model of several files is a folder of them."""
 
 import hashlib
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from curate import store
+from curate import hub, store
 from curate.errors import AssetError, StoreError
 
 
@@ -48,7 +48,7 @@ class Folder(Asset):
         return Asset(store.join(self.uri, name), self.stamp)
 
 
-MODEL_FILES = (".json", ".safetensors", ".txt", ".model", ".bin")
+MODEL_FILES = (".json", ".safetensors", ".txt", ".model", ".bin", ".onnx", ".onnx_data")
 """Ends of the names of files that a model is made of; what else lies in its folder (pages, pictures) does not count."""
 
 
@@ -102,6 +102,8 @@ def locate(location: str) -> str:
     """The location of an asset. A package is looked up without importing it; a file named like a model goes first."""
     if location in KNOWN and not store.exists(location):
         return _known(location)
+    if location.startswith(hub.PREFIX):
+        return hub.snapshot(location)
     if not location.startswith("package:"):
         return location
     name, _, path = location.removeprefix("package:").partition("/")

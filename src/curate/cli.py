@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from curate import __version__
+from curate import __version__, compare_verb
 from curate.errors import DONE_WITH_REJECTS, CurateError, RecipeError
 
 
@@ -111,7 +111,6 @@ def parser() -> argparse.ArgumentParser:
     why.add_argument("--example", action="store_true", help="one dropped document, chosen for you")
 
     _questions(add)
-
     _index(add)
 
     outputs = add("outputs", _outputs, "list what a run has made")
@@ -122,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("-j", "--jobs", type=_workers, default=1, metavar="N", help="worker processes (default 1)")
 
     schema = add("schema", _schema, "print a JSON Schema, or write all to a folder")
-    schema.add_argument("name", nargs="?", metavar="NAME", help="document, manifest, recipe, ledger or tokens")
+    schema.add_argument("name", nargs="?", metavar="NAME", help="such as manifest or tokens; without it all are listed")
     schema.add_argument("--write", metavar="DIR", help="write all schemas there")
 
     model = add("get-model", _get_model, "fetch a known model into the cache, or list them")
@@ -174,6 +173,8 @@ def _questions(add: Callable[..., argparse.ArgumentParser]) -> None:
     look.add_argument("--rule", required=True, metavar="NAME", help="such as long_enough or gopher_quality.stop_words")
     look.add_argument("-n", type=_positive, default=5, metavar="N", help="documents on each side (default 5)")
     look.add_argument("--stage", metavar="NAME", help="the select step, if several have the rule")
+
+    compare_verb.register(add, _print)
 
 
 def _index(add: Callable[..., argparse.ArgumentParser]) -> None:

@@ -9,6 +9,7 @@ them by something of their own, as a keyed draw is (`draw.py`).
 """
 
 import math
+from collections.abc import Callable
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -16,10 +17,10 @@ import numpy as np
 
 from curate import draw
 from curate.errors import DataError, RecipeError
-from curate.kernels.kmeans import approach, closest, directions, distances, lengths, potentials
+from curate.kernels.kmeans import approach, closest, directions, distances, lengths, potentials, sums
 
-BLOCK = 1024
-"""Vectors, and centroids, of one matrix product: 4 MB of scores."""
+ROWS, BLOCK = 256, 1024
+"""Vectors, and centroids, of one matrix product: vectors and scores stay in a core's cache for what follows."""
 FLAT = 4096
 """Up to so many clusters are fitted at once. More are fitted in about sqrt(k) groups, each alone."""
 PER_CENTROID = 256
@@ -61,10 +62,17 @@ def assign(
 
     Of equally near centroids the first comes first. DataError for vectors that are not finite or not of length 1.
     """
-    vectors, centroids = checked(vectors), checked(centroids)
-    index = _nearest(vectors, centroids, neighbours + 1)
-    cluster = np.ascontiguousarray(index[:, 0])
-    return cluster, _distances(vectors, centroids, cluster).astype(np.float32), index[:, 1:]
+    vectors, centroids = _fixed(vectors), checked(centroids)
+    cluster, distance = np.empty(len(vectors), np.int32), np.empty(len(vectors))
+
+    def use(rows: slice, nearest: np.ndarray) -> None:
+        _check(vectors[rows], rows.start)
+        cluster[rows] = nearest
+        distances(vectors[rows], centroids, nearest, distance[rows])
+
+    with np.errstate(invalid="ignore", over="ignore"):  # of vectors that are then refused
+        index = _nearest(vectors, centroids, neighbours + 1, use)
+    return cluster, distance.astype(np.float32), index[:, 1:]
 
 
 def lloyd(
@@ -78,14 +86,17 @@ def lloyd(
     centroids = np.array(centroids, np.float32)
     before, total = np.empty(0, np.int32), math.inf
     for _ in range(iterations):
-        cluster = _nearest(vectors, centroids, 1)[:, 0].copy()
-        distance = _distances(vectors, centroids, cluster)
+        added = np.zeros(centroids.shape, np.float64)
+        cluster, distance = _assigned(vectors, centroids, added)
         last, total = total, _sum(distance)
         if np.array_equal(cluster, before):
             break
         before = cluster.copy()
         repaired = repair(cluster, distance, len(centroids))
-        directions(vectors, cluster, np.zeros(centroids.shape, np.float64), centroids)
+        if repaired:
+            added[:] = 0
+            sums(_fixed(vectors), cluster, added)
+        directions(added, centroids)
         if not repaired and last - total <= tolerance * last < math.inf:
             break
     return centroids, total
@@ -118,9 +129,14 @@ def seeds(vectors: np.ndarray, k: int, *, seed: int) -> np.ndarray:
 def checked(vectors: np.ndarray) -> np.ndarray:
     """The vectors as the kernels want them. DataError for one that is not finite or not of length 1."""
     vectors = _fixed(vectors)
-    if len(wrong := odd(vectors)):
-        raise DataError(f"vector {wrong[0]} is not of length 1; unit vectors of finite numbers are wanted")
+    _check(vectors, 0)
     return vectors
+
+
+def _check(vectors: np.ndarray, before: int) -> None:
+    """DataError for a wrong one; `before` vectors come before these."""
+    if len(wrong := odd(vectors)):
+        raise DataError(f"vector {before + wrong[0]} is not of length 1; unit vectors of finite numbers are wanted")
 
 
 def odd(vectors: np.ndarray) -> np.ndarray:
@@ -153,32 +169,50 @@ def _fixed(vectors: np.ndarray) -> np.ndarray:
     return view
 
 
-def _nearest(vectors: np.ndarray, centroids: np.ndarray, most: int) -> np.ndarray:
-    """The nearest `most` centroids of each vector, nearest first: int32[n, most], -1 where there are no more."""
+def _nearest(
+    vectors: np.ndarray, centroids: np.ndarray, most: int, use: Callable[[slice, np.ndarray], None] | None = None
+) -> np.ndarray:
+    """The nearest `most` centroids of each vector, nearest first: int32[n, most], -1 where there are no more.
+
+    `use` is given the rows of a block and the nearest of each, while the block is in the cache.
+    """
     n, k = len(vectors), len(centroids)
     vectors, centroids = _fixed(vectors), _fixed(centroids)
     # A float32 dot product of unit vectors is off by at most d roundings of its size, in whatever order it is added up
     # (Higham 2002, section 3.1), and so is each of two.
     margin = 2.01 * (vectors.shape[1] + 2) * 2.0**-24
     index = np.full((n, most), -1, np.int32)
-    score = np.full((n, most), -np.inf, np.float32)
-    exact = np.full((n, most), np.nan)
-    room = np.empty(BLOCK * BLOCK, np.float32)
-    for top in range(0, n, BLOCK):
-        rows = slice(top, min(top + BLOCK, n))
+    score, exact = np.empty((ROWS, most), np.float32), np.empty((ROWS, most))
+    room = np.empty(ROWS * BLOCK, np.float32)
+    for top in range(0, n, ROWS):
+        rows = slice(top, min(top + ROWS, n))
+        here, block = slice(0, rows.stop - top), vectors[rows]
+        score.fill(-np.inf)
+        exact.fill(np.nan)
         for first in range(0, k, BLOCK):
             some = centroids[first : first + BLOCK]
-            shape = (rows.stop - top, len(some))
-            scores = np.matmul(vectors[rows], some.T, out=room[: shape[0] * shape[1]].reshape(shape))
-            closest(scores, first, vectors[rows], centroids, margin, index[rows], score[rows], exact[rows])
+            shape = (len(block), len(some))
+            scores = np.matmul(block, some.T, out=room[: shape[0] * shape[1]].reshape(shape))
+            closest(scores, first, block, centroids, margin, index[rows], score[here], exact[here])
+        if use is not None:
+            use(rows, np.ascontiguousarray(index[rows, 0]))
     return index
 
 
-def _distances(vectors: np.ndarray, centroids: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """Distance (float64[n]) of each vector to the centroid of its cluster."""
-    out = np.empty(len(vectors))
-    distances(_fixed(vectors), _fixed(centroids), cluster, out)
-    return out
+def _assigned(vectors: np.ndarray, centroids: np.ndarray, total: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest centroid of each vector (int32[n]) and the distance to it (float64[n]); the vectors of each are
+    added to `total` (float64[k, d])."""
+    vectors, centroids = _fixed(vectors), _fixed(centroids)
+    cluster, distance = np.empty(len(vectors), np.int32), np.empty(len(vectors))
+
+    def use(rows: slice, nearest: np.ndarray) -> None:
+        cluster[rows] = nearest
+        distances(vectors[rows], centroids, nearest, distance[rows])
+        if total is not None:
+            sums(vectors[rows], nearest, total)
+
+    _nearest(vectors, centroids, 1, use)
+    return cluster, distance
 
 
 def _candidates(vectors: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -190,8 +224,7 @@ def _candidates(vectors: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.
     for turn in range(1, _ROUNDS + 2):
         new = drawn[-1]
         some = vectors[new]
-        which = _nearest(vectors, some, 1)[:, 0].copy()
-        distance = _distances(vectors, some, which)
+        which, distance = _assigned(vectors, some, None)
         closer = distance < nearest
         nearest[closer], owner[closer] = distance[closer], held + which[closer]
         nearest[new], owner[new] = 0.0, held + np.arange(len(new))

@@ -9,7 +9,9 @@ are left to be sorted. The catch: every such round reads and sorts each part aga
 A part is held in memory, some 60 bytes a row; the whole costs a few numbers for each cluster.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,10 +92,16 @@ def _light(table: pa.Table) -> pa.Table:
     return table.drop_columns(["key", *(["sum"] if "sum" in table.column_names else [])])
 
 
-def _sorted(table: pa.Table) -> Ranked:
+def orders(table: pa.Table) -> np.ndarray:
+    """What rows are sorted by, uint64[n, 4]: `order`, both halves of `id`, the hash that is `origin`."""
     rows = np.empty((table.num_rows, 4), np.uint64)
     rows[:, 0], rows[:, 3] = table["order"].to_numpy(), table["origin"].to_numpy()
     rows[:, 1:3] = halves(table["id"])
+    return rows
+
+
+def _sorted(table: pa.Table) -> Ranked:
+    rows = orders(table)
     cluster = table["cluster"].to_numpy()
     place = np.lexsort((rows[:, 3], rows[:, 2], rows[:, 1], rows[:, 0], cluster))
     table = table.drop_columns(["order", "origin", "id", "cluster"]).take(pa.array(place))
@@ -323,6 +331,21 @@ def last_kept(found: list[tuple[np.ndarray, np.ndarray]], wanted: int) -> np.nda
     return last
 
 
+def last(cut: Cut, wanted: int, over: Callable[..., list[Any]]) -> np.ndarray:
+    """The order, uint64[4], of the last row that is kept of those that the cut leaves, when `wanted` more is to be
+    kept, which is 1 or more and no more than there is. `over(work, ...)` gives what `work` gives for all parts."""
+    search, few = Search(cut, ()), False
+    while not few:
+        search, wanted, few = narrowed(search, over(histogram, search=search), wanted)
+    return last_kept(over(collected, search=search), wanted)
+
+
+def share(keep: float, total: int) -> int:
+    """How much `keep` of a total is, rounded down, as if it were the decimal that it reads as; a third is a third,
+    though its last digit is missing."""
+    return min(total, int((Fraction(str(keep)) + Fraction(1, 2**53)) * total))
+
+
 # --- the verdict -----------------------------------------------------------------------------------------------------
 
 
@@ -337,13 +360,14 @@ def write(part: int, cut: Cut, evidence: Evidence) -> None:
     code, place = rows.code, rows.place
     kept = place < cut.kept[np.searchsorted(cut.clusters, rows.clusters)][code]
     if cut.last is not None:
-        kept |= _at_most(rows.order, cut.last)
+        kept |= at_most(rows.order, cut.last)
     rank = ((2 * place + 1) / (2 * rows.counts[code])).astype(np.float32)
     places = {"shard": rows.table["shard"], "row": rows.table["row"]}
     evidence.keep(part, pa.table({**places, "pruned": ~kept, "prune_rank": rank}))
 
 
-def _at_most(order: np.ndarray, last: np.ndarray) -> np.ndarray:
+def at_most(order: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Which orders, uint64[n, 4], are not behind the last, uint64[4]: bool[n]."""
     found = np.ones(len(order), bool)
     for word in reversed(range(order.shape[1])):
         found = (order[:, word] < last[word]) | ((order[:, word] == last[word]) & found)

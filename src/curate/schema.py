@@ -7,7 +7,7 @@ from curate import ledger, store
 from curate.errors import RecipeError, nearest
 from curate.manifest import FORMAT, Manifest, Receipt, Shard, canonical
 
-NAMES = ("document", "manifest", "recipe", "ledger", "tokens")
+NAMES = ("document", "manifest", "recipe", "ledger", "tokens", "comparison")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _TEXT, _WHOLE, _NUMBER = (
     {"type": "string"},
@@ -26,6 +26,7 @@ def schema(name: str) -> dict[str, Any]:
         "recipe": _recipe,
         "ledger": _ledger,
         "tokens": _tokens,
+        "comparison": _comparison,
     }[name]()
     return {"$schema": _DRAFT, "title": f"curate {name}", **made}
 
@@ -179,6 +180,58 @@ def _tokens() -> dict[str, Any]:
             "splits": _map(split),
         }
     )
+
+
+def _comparison() -> dict[str, Any]:
+    truth, maybe = {"type": "boolean"}, {"anyOf": [_TEXT, {"type": "null"}]}
+    spread = _closed(
+        {"mean": _NUMBER, "std": {"type": ["number", "null"]}, "values": {"type": "array", "items": _NUMBER}}
+    )
+    taken = {"documents": _WHOLE, "size": _WHOLE, "share": _NUMBER}
+    shown = {"type": "array", "items": _closed({"origin": _TEXT, "text": _TEXT})}
+    method = _closed(
+        {
+            "name": _TEXT,
+            "where": maybe,
+            "available": _WHOLE,
+            "short": truth,
+            "cut": truth,
+            **taken,
+            "mean_size": _NUMBER,
+            "sources": _map(_closed(taken)),
+            "clusters": _or_null(
+                _closed({"all": _WHOLE, "covered": _WHOLE, "effective": _NUMBER, "largest_share": _NUMBER})
+            ),
+            "near_duplicates": _or_null(_closed({"above": _NUMBER, "share": _NUMBER})),
+            "examples": _or_null(_closed({"keeps_alone": shown, "drops_alone": shown})),
+            "closeness": _closed(
+                {**dict.fromkeys(("bits_per_word", "bits_per_byte", "unseen_words"), spread), "sources": _map(spread)}
+            ),
+        }
+    )
+    measured = _map(_closed(dict.fromkeys(("documents", "words", "bytes"), _WHOLE)))
+    held_out = _closed({"where": maybe, "documents": _WHOLE, "size": _WHOLE, "measured": measured})
+    words = _closed({"least": _WHOLE, "most": _WHOLE})
+    measure = {"note": _TEXT, "most": _WHOLE, "model": _TEXT, "discount": _NUMBER, "vocabulary": _WHOLE}
+    variance = {"type": "array", "items": _NUMBER}
+    return _closed(
+        {
+            "run": _TEXT,
+            "of": _TEXT,
+            "unit": {"enum": ["tokens", "words", "bytes"]},
+            **dict.fromkeys(("documents", "size", "budget", "seeds"), _WHOLE),
+            "by": _TEXT,
+            "methods": {"type": "array", "items": method},
+            "overlap": _closed(dict.fromkeys(("jaccard", "contained"), _map(_map(_NUMBER)))),
+            "held_out": held_out,
+            "measure": _closed({**measure, "unknown_words": _WHOLE, "words_per_model": words}),
+            "map": _or_null(_closed({"file": _TEXT, "documents": _WHOLE, "variance": variance})),
+        }
+    )
+
+
+def _or_null(value: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [value, {"type": "null"}]}
 
 
 def _object(kind: type, special: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ cluster of n nodes takes n times the bytes of a vector and a block, and n^2 / 2 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +21,14 @@ from curate.kernels.survivors import number_nodes
 from curate.stage import Evidence
 from curate.survival import ranks
 
-BLOCK = 512
+BLOCK = 256
+"""Vectors that are compared with those before them at once: with a small block less is compared twice."""
+WIDE = 2048
+"""Vectors before them in one product."""
 HELD = 1 << 29
 """Bytes of vectors held at once, unless one cluster has more."""
+_FEW = 1 << 24
+"""Bytes of vectors put in order at once where all are held: memory that is used again costs no new pages."""
 _DEAR = 16
 """If of so many products more than one is taken again, products of float64, which cost twice as much, are cheaper."""
 
@@ -46,27 +52,38 @@ def nearest_before(vectors: np.ndarray, *, above: float = np.inf) -> tuple[np.nd
     rows = len(vectors)
     best, of = np.full(rows, NONE), np.full(rows, -1, np.int64)
     square, scale = np.empty(rows), np.zeros(rows)
-    standing, count = np.empty(rows, np.int64), 0
+    # Those that stay so far, side by side, and which they are.
+    standing, names, count = np.empty(vectors.shape, np.float32), np.empty(rows, np.int64), 0
     kind: type[np.floating] = np.float32
     for start in range(0, rows, BLOCK):
         here = slice(start, min(start + BLOCK, rows))
         block = vectors[here].astype(np.float32)
         squares(block, square[here])
         np.divide(1.0, np.sqrt(square[here]), out=scale[here], where=square[here] > 0)
-        for first in range(0, count, BLOCK):
-            names = standing[first : min(first + BLOCK, count)]
-            others, scales = vectors[names].astype(np.float32), scale[names].astype(kind)
-            products = block.astype(kind, copy=False) @ others.astype(kind, copy=False).T
-            again = nearer(products, block, others, square[here], square[names], scales, names, best[here], of[here])
-            kind = np.float64 if again * _DEAR > products.size else kind
-        names, stays = np.arange(here.start, here.stop), np.empty(len(block), bool)
-        wide, scales = block.astype(kind, copy=False), scale[here].astype(kind)
-        again = nearer_within(wide @ wide.T, block, square[here], scales, names, above, best[here], of[here], stays)
-        kind = np.float64 if again * _DEAR > wide.shape[0] ** 2 else kind
-        new = names[stays]
-        standing[count : count + len(new)] = new
-        count += len(new)
+        wide = block.astype(kind, copy=False)
+        for first in range(0, count, WIDE):
+            some = slice(first, min(first + WIDE, count))
+            named, others = names[some], standing[some]
+            products = wide @ others.astype(kind, copy=False).T
+            scales = scale[named].astype(kind)
+            again = nearer(products, block, others, square[here], square[named], scales, named, best[here], of[here])
+            kind, wide = _dear(kind, wide, again, products.size)
+        here_names, stays = np.arange(here.start, here.stop), np.empty(len(block), bool)
+        scales = scale[here].astype(kind)
+        again = nearer_within(
+            wide @ wide.T, block, square[here], scales, here_names, above, best[here], of[here], stays
+        )
+        kind, wide = _dear(kind, wide, again, wide.shape[0] ** 2)
+        new = count + int(np.count_nonzero(stays))
+        standing[count:new], names[count:new], count = block[stays], here_names[stays], new
     return best, of
+
+
+def _dear(kind: type[np.floating], wide: np.ndarray, again: int, products: int) -> tuple[type[np.floating], np.ndarray]:
+    """In what the products after these are made, and the block in it."""
+    if again * _DEAR > products:
+        return np.float64, wide.astype(np.float64, copy=False)
+    return kind, wide
 
 
 @dataclass(frozen=True)
@@ -93,12 +110,13 @@ class Members:
         borders = np.flatnonzero(cluster[1:] != cluster[:-1]) + 1
         return cls(seen, node, best, np.concatenate(([0], borders, [len(best)])))
 
-    def runs(self, width: int) -> Iterator[tuple[int, int]]:
-        """Runs of clusters, the first and past the last, whose vectors of `width` bytes are held together."""
+    def runs(self, width: int, most: int) -> Iterator[tuple[int, int]]:
+        """Runs of clusters, the first and past the last, whose vectors of `width` bytes are together at most so many
+        bytes, or one cluster."""
         start = 0
         for end in range(1, len(self.first)):
             last = end + 1 == len(self.first)
-            if last or (self.first[end + 1] - self.first[start]) * width > HELD:
+            if last or (self.first[end + 1] - self.first[start]) * width > most:
                 yield start, end
                 start = end
 
@@ -111,18 +129,20 @@ def judged(part: int, evidence: Evidence, *, order: Order, above: float) -> pa.T
     type, float16 or float32. Copies of a vector go where the first of them stays, with similarity 1; where that goes,
     they go with it, and say the same.
     """
-    tables, digests = [], []
+    tables, digests, held = [], [], _Held([], 0)
     for table in evidence.tables(part):
         kind = _kind(table)
-        # Copies: views would hold on to the vectors.
-        tables.append(table.drop_columns([kind]).take(pa.array(np.arange(table.num_rows))))
+        held = held.and_(fixed(table[kind]))
+        # Copies where vectors are many: views would hold on to them.
+        light = table.drop_columns([kind])
+        tables.append(light if held.size <= HELD else light.take(pa.array(np.arange(table.num_rows))))
         digests.append(_digests(fixed(table[kind])))
     if not tables:
         return None
     members = Members.of(pa.concat_tables(tables).combine_chunks(), np.concatenate(digests), order)
     del tables, digests
     likeness, of = np.empty(len(members.best)), np.empty(len(members.best), np.int64)
-    for vectors, clusters in _vectors(part, evidence, members, kind):
+    for vectors, clusters in _vectors(part, evidence, members, kind, held):
         for a, b in zip(members.first[clusters], members.first[clusters + 1], strict=True):
             base = members.first[clusters[0]]
             likeness[a:b], found = nearest_before(vectors[a - base : b - base], above=above)
@@ -130,20 +150,34 @@ def judged(part: int, evidence: Evidence, *, order: Order, above: float) -> pa.T
     return _lines(members, likeness, of, above)
 
 
-def _vectors(part: int, evidence: Evidence, members: Members, kind: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The vectors of the nodes of some clusters, and the numbers of these clusters. Each run reads the part again."""
+class _Held(NamedTuple):
+    """The vectors of a part, table by table, as rows of bytes; none of them once they have more than `HELD`."""
+
+    tables: list[np.ndarray]
+    size: int
+
+    def and_(self, rows: np.ndarray) -> "_Held":
+        size = self.size + rows.nbytes
+        return _Held([*self.tables, rows] if size <= HELD else [], size)
+
+
+def _vectors(
+    part: int, evidence: Evidence, members: Members, kind: str, held: _Held
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The vectors of the nodes of some clusters, and the numbers of these clusters. Each run reads the part again,
+    unless all of its vectors are held."""
     place = np.full(members.seen.num_rows, -1, np.int64)
     place[members.best] = np.arange(len(members.best))
-    width = next(evidence.tables(part)).schema.field(kind).type.byte_width
-    for start, end in members.runs(width):
+    width = held.tables[0].shape[1] if held.tables else next(evidence.tables(part)).schema.field(kind).type.byte_width
+    for start, end in members.runs(width, min(HELD, _FEW) if held.tables else HELD):
         a, b = members.first[start], members.first[end]
-        held, row = np.empty((b - a, width), np.uint8), 0
-        for table in evidence.tables(part):
-            here = place[row : row + table.num_rows]
+        found, row = np.empty((b - a, width), np.uint8), 0
+        for rows in held.tables or (fixed(table[kind]) for table in evidence.tables(part)):
+            here = place[row : row + len(rows)]
             wanted = np.flatnonzero((here >= a) & (here < b))
-            held[here[wanted] - a] = fixed(table[kind])[wanted]
-            row += table.num_rows
-        yield held.view(np.dtype(kind)), np.arange(start, end)
+            found[here[wanted] - a] = rows[wanted]
+            row += len(rows)
+        yield found.view(np.dtype(kind)), np.arange(start, end)
 
 
 def _lines(members: Members, likeness: np.ndarray, of: np.ndarray, above: float) -> pa.Table:

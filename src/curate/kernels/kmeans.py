@@ -10,15 +10,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.kernels.compiled import kernel
+from curate.kernels.compiled import inner, kernel
 from curate.kernels.dots import dot
 
 Int64: TypeAlias = Any
 Float64: TypeAlias = Any
+Float32: TypeAlias = Any
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+
+_STRETCH = 64
 
 
 @kernel
@@ -39,31 +42,54 @@ def closest(
     """
     most = index.shape[1]
     for i in range(scores.shape[0]):
-        bar = score[i, most - 1] - margin
-        for j in range(scores.shape[1]):
-            value = scores[i, j]
-            if value < bar:
+        bar = np.float32(score[i, most - 1] - margin)
+        for start in range(0, scores.shape[1], _STRETCH):
+            stop = min(start + _STRETCH, scores.shape[1])
+            # Nearly all stretches have none: one pass without a branch says so.
+            some = False
+            for j in range(start, stop):
+                some |= not scores[i, j] < bar
+            if not some:
                 continue
-            known = np.nan
-            place = most
-            while place > 0:
-                gap = value - score[i, place - 1]
-                if gap < -margin:
-                    break
-                if gap <= margin:
-                    if np.isnan(known):
-                        known = dot(vectors, i, centroids, first + j)
-                    if np.isnan(exact[i, place - 1]):
-                        exact[i, place - 1] = dot(vectors, i, centroids, index[i, place - 1])
-                    if known <= exact[i, place - 1]:
-                        break
-                place -= 1
-            if place == most:
-                continue
-            for k in range(most - 1, place, -1):
-                index[i, k], score[i, k], exact[i, k] = index[i, k - 1], score[i, k - 1], exact[i, k - 1]
-            index[i, place], score[i, place], exact[i, place] = first + j, value, known
-            bar = score[i, most - 1] - margin
+            for j in range(start, stop):
+                if not scores[i, j] < bar:
+                    _take(scores[i, j], first + j, i, vectors, centroids, margin, index, score, exact)
+                    bar = np.float32(score[i, most - 1] - margin)
+
+
+@inner
+def _take(
+    value: Float32,
+    centroid: Int64,
+    i: Int64,
+    vectors: Floats,
+    centroids: Floats,
+    margin: Float64,
+    index: Int32s,
+    score: Floats,
+    exact: Doubles,
+) -> None:
+    """Put a centroid where it belongs among the nearest of vector i, if it does."""
+    known = np.nan
+    most = index.shape[1]
+    place = most
+    while place > 0:
+        gap = value - score[i, place - 1]
+        if gap < -margin:
+            break
+        if gap <= margin:
+            if np.isnan(known):
+                known = dot(vectors, i, centroids, centroid)
+            if np.isnan(exact[i, place - 1]):
+                exact[i, place - 1] = dot(vectors, i, centroids, index[i, place - 1])
+            if known <= exact[i, place - 1]:
+                break
+        place -= 1
+    if place == most:
+        return
+    for k in range(most - 1, place, -1):
+        index[i, k], score[i, k], exact[i, k] = index[i, k - 1], score[i, k - 1], exact[i, k - 1]
+    index[i, place], score[i, place], exact[i, place] = centroid, value, known
 
 
 @kernel
@@ -81,12 +107,17 @@ def lengths(vectors: Floats, out: Doubles) -> None:
 
 
 @kernel
-def directions(vectors: Floats, cluster: Int32s, total: Doubles, centroids: Floats) -> None:
-    """Centroids as the direction of the sum of their vectors (`total`: zeros[k, d]); those of no direction stay."""
+def sums(vectors: Floats, cluster: Int32s, total: Doubles) -> None:
+    """Add each vector to the row of `total` (float64[k, d]) that is its cluster."""
     for i in range(vectors.shape[0]):
         row = cluster[i]
         for p in range(vectors.shape[1]):
             total[row, p] += np.float64(vectors[i, p])
+
+
+@kernel
+def directions(total: Doubles, centroids: Floats) -> None:
+    """Centroids as the direction of the sum of their vectors; those of no direction stay."""
     for j in range(total.shape[0]):
         square = 0.0
         for p in range(total.shape[1]):

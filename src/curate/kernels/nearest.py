@@ -25,6 +25,7 @@ Reals = NDArray[np.floating[Any]]
 Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+_STRETCH = 64
 NONE = -2.0
 """Below every cosine: that of a vector before which there is none."""
 
@@ -53,19 +54,27 @@ def _nearest(
 ) -> Int64:
     found, again = best[i], np.int64(0)
     slack = (rows.shape[1] + 16) * 2.0 ** (-24 if products.itemsize == 4 else -53)
-    limit = (found - slack) * math.sqrt(square)
-    for j in range(count):
-        if products[i, j] * scale[j] < limit or not stays[j]:
+    limit = products.dtype.type((found - slack) * math.sqrt(square))
+    for start in range(0, count, _STRETCH):
+        stop = min(start + _STRETCH, count)
+        # Nearly all stretches have none: one pass without a branch says so.
+        some = False
+        for j in range(start, stop):
+            some |= not products[i, j] * scale[j] < limit
+        if not some:
             continue
-        if found >= 1.0:
-            break
-        again += 1
-        lengths = math.sqrt(square * squares[j])
-        cosine = min(dot(rows, i, others, j) / lengths, 1.0) if lengths > 0.0 else 0.0
-        if cosine > found:
-            found = cosine
-            of[i] = names[j]
-            limit = (found - slack) * math.sqrt(square)
+        for j in range(start, stop):
+            if products[i, j] * scale[j] < limit or not stays[j]:
+                continue
+            if found >= 1.0:
+                break
+            again += 1
+            lengths = math.sqrt(square * squares[j])
+            cosine = min(dot(rows, i, others, j) / lengths, 1.0) if lengths > 0.0 else 0.0
+            if cosine > found:
+                found = cosine
+                of[i] = names[j]
+                limit = products.dtype.type((found - slack) * math.sqrt(square))
     best[i] = found
     return again
 

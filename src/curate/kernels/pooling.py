@@ -1,4 +1,4 @@
-"""Vectors of static models: the mean of the vectors of a text's tokens, at unit length.
+"""Means of the vectors of a text's tokens, plain or by position, and unit length.
 
 Rows are added in float32, one after the other in the order of the tokens, column by column in registers, so a text's
 vector depends on its tokens alone: not on the machine, the batch or the other texts. The catch is what float32 sums
@@ -16,6 +16,7 @@ from curate.kernels.vectors import sum_rows
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 Floats = NDArray[np.float32]
+States = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 
@@ -43,6 +44,21 @@ def unit_vectors(vectors: Floats, valid: Flags) -> None:
     for row in range(len(vectors)):
         has = scale_to_one(vectors[row], np.float32(1))
         valid[row] = valid[row] and has
+
+
+@kernel
+def weighted_means(states: States, out: Floats) -> None:
+    """Means out float32[n, d] of hidden states float32[n, length, d], the t-th of a sequence, from 1, with the weight
+    t / (1 + ... + length): RDS+ (arXiv 2503.01807)."""
+    rows, length, width = states.shape
+    share = np.float32(1.0 / (length * (length + 1) / 2)) if length else np.float32(0)
+    for row in range(rows):
+        total = out[row]
+        total[:] = 0
+        for token in range(length):
+            weight = np.float32(token + 1) * share
+            for column in range(width):
+                total[column] += weight * states[row, token, column]
 
 
 @inner

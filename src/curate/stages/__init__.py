@@ -17,6 +17,7 @@ from curate.stages.rate import Rate
 from curate.stages.repeated_lines import RepeatedLines
 from curate.stages.select import Select
 from curate.stages.semantic import Semantic
+from curate.stages.target import Target
 from curate.stages.tokenize import Tokenize
 
 STAGES = (
@@ -32,6 +33,7 @@ STAGES = (
     Cluster,
     Semantic,
     Prune,
+    Target,
     Rate,
     Rank,
     Select,

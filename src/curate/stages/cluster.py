@@ -12,20 +12,21 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from curate import draw, kmeans
+from curate import draw, expressions, kmeans
 from curate.arrow import one, vector_column, vectors
 from curate.errors import DataError, RecipeError
 from curate.stage import Evidence, Map, Stage, Verdict
 
 _SAMPLE = 0x636C7573746572  # "cluster": added to the seed of the sample, so that it is not that of another stage
-_WIDTH, _TEXT, _SPEED = 384, 3000, 5e10
+_WIDTH, _TEXT, _SPEED = 384, 3000, 1e11
 """What estimates take for granted: numbers of an embedding, bytes of a document, operations a second of a core."""
 
 
 @dataclass(frozen=True)
 class Cluster(Stage):
     """Adds `cluster` (int32, below `k`), the nearest of `k` centroids, and `cluster_distance` (float32, 0 to 2), 1 -
-    cosine to it. Both are null for documents without an embedding.
+    cosine to it. Both are null for documents without an embedding, and for those that `among`, an expression, leaves
+    out: they are neither sampled nor given a cluster.
 
     `sample`: vectors for each centroid that the fit looks at, of those there are. `share`: the share of documents,
     drawn by id and seed, that the sample is taken from; with less than 1 a large corpus sends less. `iterations` and
@@ -40,6 +41,7 @@ class Cluster(Stage):
     seed: int = 0
     iterations: int = 25
     restarts: int = 1
+    among: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("k", "sample", "iterations", "restarts"):
@@ -49,14 +51,20 @@ class Cluster(Stage):
             raise RecipeError(f"cluster: `k` is {self.k}; at most {2**31 - 1} clusters have a number")
         if not 0 < self.share <= 1:
             raise RecipeError(f"cluster: `share` is {self.share}; above 0 and at most 1 is wanted")
+        if self.among is not None:
+            expressions.parse(self.among)
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return ("embedding", *draw.READS)
+        return tuple(dict.fromkeys(("embedding", *draw.READS, *self._named)))
 
     @property
     def applies_to(self) -> tuple[str, ...]:
-        return ("embedding",)
+        return tuple(dict.fromkeys(("embedding", *self._named)))
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return tuple(expressions.columns(self.among)) if self.among else ()
 
     @property
     def adds(self) -> tuple[str, ...]:
@@ -68,7 +76,7 @@ class Cluster(Stage):
 
     def scan(self, shard: pa.Table) -> pa.Table:
         """`key` and `embedding` of the rows with the smallest draws, at most as many as the sample."""
-        found, valid = vectors(shard["embedding"])
+        found, valid = self._competing(shard)
         if len(wrong := np.flatnonzero(valid)[kmeans.odd(found[valid])]):
             origin = shard["origin"][int(wrong[0])].as_py()
             raise DataError(f"{origin}: its `embedding` (row {wrong[0]} of a shard) is not a finite vector of length 1")
@@ -84,6 +92,7 @@ class Cluster(Stage):
         found = self.sampled_vectors(evidence)
         if len(found) < self.k:
             drawn = f" of the share {self.share} of documents" if self.share < 1 else ""
+            drawn += f" among those with `{self.among}`" if self.among else ""
             raise RecipeError(
                 f"cluster: `k` is {self.k:,}, and there are {len(found):,} embeddings{drawn}; at most as many clusters "
                 "as embeddings can be fitted"
@@ -104,12 +113,19 @@ class Cluster(Stage):
 
     def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
         assert verdict.whole is not None
-        found, valid = vectors(shard["embedding"])
+        found, valid = self._competing(shard)
         cluster, distance = np.zeros(len(found), np.int32), np.zeros(len(found), np.float32)
-        cluster[valid], distance[valid], _ = kmeans.assign(found[valid], vectors(verdict.whole["centroid"])[0])
+        cluster[valid], distance[valid], _ = kmeans.assign(
+            found if valid.all() else found[valid], vectors(verdict.whole["centroid"])[0]
+        )
         return pa.table(
             {"cluster": pa.array(cluster, mask=~valid), "cluster_distance": pa.array(distance, mask=~valid)}
         )
+
+    def _competing(self, shard: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings float32[n, d], and which of them count: bool[n]."""
+        found, valid = vectors(shard["embedding"])
+        return found, valid & expressions.evaluate(self.among, shard)[0] if self.among else valid
 
     def remarks(self, text: int) -> tuple[str, ...]:
         documents = text / _TEXT

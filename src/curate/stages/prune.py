@@ -26,7 +26,7 @@ from curate import expressions, pruning
 from curate.arrow import ascending, numbers, one, vectors
 from curate.draw import again, draws
 from curate.errors import RecipeError
-from curate.pruning import Cut, Prefix, Search, Statistics
+from curate.pruning import Cut, Prefix, Statistics
 from curate.quotas import clipped_shift, largest_remainder, proportional, waterfill
 from curate.stage import Evidence, Map, Stage, Verdict
 
@@ -158,8 +158,7 @@ class Prune(Stage):
             nothing = np.empty(0, np.int64)
             return _plan(nothing.astype(np.int32), nothing, nothing, nothing, None)
         total = int(all_.weight.sum())
-        # As if `keep` were the decimal that it reads as; a third is a third, though its last digit is missing.
-        budget = min(total, int((Fraction(str(self.keep)) + Fraction(1, 2**53)) * total))
+        budget = pruning.share(self.keep, total)
         quotas, value = self.quotas(all_, budget)
         if self.unit == "documents":
             fits = Prefix(all_.clusters, quotas, quotas, np.zeros(len(quotas), np.int64))
@@ -172,7 +171,7 @@ class Prune(Stage):
         if self.by != "prototypes":
             cut = _one_more(fits, quotas, left)
         elif left > 0:
-            cut = cut._replace(last=_last(cut, left, over))
+            cut = cut._replace(last=pruning.last(cut, left, over))
         for _ in map(partial(pruning.write, cut=cut, evidence=evidence), parts):
             pass
         return _plan(all_.clusters, all_.rows, all_.weight, quotas, value)
@@ -259,14 +258,6 @@ def _one_more(fits: Prefix, quotas: np.ndarray, left: int) -> Cut:
     kept = fits.kept.copy()
     kept[order[:more]] += 1
     return Cut(fits.clusters, kept)
-
-
-def _last(cut: Cut, left: int, over: Callable[..., list[Any]]) -> np.ndarray:
-    """The last row that is kept of those that the cut leaves, when `left` more is to be kept."""
-    search, few = Search(cut, ()), False
-    while not few:
-        search, left, few = pruning.narrowed(search, over(pruning.histogram, search=search), left)
-    return pruning.last_kept(over(pruning.collected, search=search), left)
 
 
 def _plan(

@@ -114,7 +114,7 @@ class Semantic(Stage):
             competes = competes & expressions.evaluate(self.among, shard)[0]
         row = np.flatnonzero(competes)
         # Of a list of fixed size that is null the values are there, and `flatten` leaves them out.
-        values = vector.take(pa.array(row)).flatten().to_numpy(zero_copy_only=False)
+        values = vector.take(pa.array(row)).flatten().to_numpy(zero_copy_only=False).astype(kind, copy=False)
         values = np.ascontiguousarray(values).reshape(len(row), vector.type.list_size)
         if len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
             where = f"row {row[bad[0]]}, origin {shard['origin'][int(row[bad[0]])]}, column '{self.embedding}'"
@@ -161,10 +161,10 @@ class Semantic(Stage):
         return {"marked": {"semantic_duplicate": int(np.count_nonzero(made["semantic_duplicate"].to_numpy()))}}
 
     def _kind(self, type: pa.DataType) -> str:
-        """The type of a vector's numbers."""
-        kinds = {pa.float16(): "float16", pa.float32(): "float32"}
+        """The type in which a vector's numbers are compared; float16 holds those of int8 as they are."""
+        kinds = {pa.float16(): "float16", pa.float32(): "float32", pa.int8(): "float16"}
         if not pa.types.is_fixed_size_list(type) or type.value_type not in kinds:
-            wanted = "vectors are wanted, fixed_size_list of float16 or float32"
+            wanted = "vectors are wanted, fixed_size_list of float16, float32 or int8"
             raise RecipeError(f"semantic: '{self.embedding}' is a column of {type}; {wanted}")
         return kinds[type.value_type]
 
