@@ -44,6 +44,7 @@ BROKEN = (
     b"\x00\x00\x00\x00",
 )
 SHARES = {"docs": 0.3, "code": 0.3, "prose": 0.3, "license": 0.1}
+TARGETS = "source = 'license' and source_id like '%000'"
 DONE_WITH_REJECTS = 3
 SHARD_TOKENS = 1 << 24
 
@@ -101,6 +102,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the times of the kills")
     parser.add_argument("-j", "--jobs", type=int, default=2)
     parser.add_argument("--recipe", help="a shipped recipe, such as fineweb, instead of the whole path to tokens")
+    parser.add_argument("--model", help="a static model (absolute path) in place of those of the recipe's `embed`")
     parser.add_argument("--work", help="folder for all files, kept (default: a temporary one, removed)")
     options = parser.parse_args()
     if options.work:
@@ -117,7 +119,7 @@ def soak(work: Path, options: argparse.Namespace) -> int:
     recipe = work / "recipe.yaml"
     shard_bytes = options.shard_megabytes << 20
     if options.recipe:
-        recipe.write_text(shipped(options.recipe, shard_bytes=shard_bytes))
+        recipe.write_text(shipped(options.recipe, shard_bytes=shard_bytes, model=options.model))
     else:
         recipe.write_text(RECIPE.format(shard_bytes=shard_bytes, tokens=int(text * 0.2), shard_tokens=SHARD_TOKENS))
 
@@ -153,10 +155,15 @@ def soak(work: Path, options: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
-def shipped(name: str, *, shard_bytes: int) -> str:
+def shipped(name: str, *, shard_bytes: int, model: str | None) -> str:
     """A recipe as it ships, on the raw files made here."""
     told = yaml.safe_load((measure.ROOT / "flows" / "recipes" / f"{name}.yaml").read_text())
     told["ingest"] |= {"files": ["raw/*.jsonl", "raw/*.jsonl.zst", "raw/*.parquet"], "shard_bytes": shard_bytes}
+    for step in told["stages"]:
+        if model and "embed" in step:
+            step["embed"] = {"model": model}
+        if "target" in step:
+            step["target"]["towards"] = TARGETS
     return yaml.safe_dump(told, sort_keys=False)
 
 
