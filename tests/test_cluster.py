@@ -165,7 +165,10 @@ def test_more_clusters_than_embeddings_are_refused() -> None:
         Cluster(k=1, among="good and")
 
 
-@pytest.mark.parametrize("wrong", [{"k": 0}, {"sample": 0}, {"share": 0.0}, {"share": 1.5}, {"restarts": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"k": 0}, {"sample": 0}, {"share": 0.0}, {"share": 1.5}, {"restarts": 0}, {"seed": -1}, {"seed": 2**63}],
+)
 def test_parameters_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match=f"`{next(iter(wrong))}` is"):
         Cluster(**{"k": 2} | wrong)  # type: ignore[arg-type]
@@ -184,7 +187,7 @@ def test_embeddings_that_are_no_unit_vectors_are_named(value: float) -> None:
 def test_other_columns_are_refused() -> None:
     table, _ = documents(5)
     for column in (pa.array([[1.0]] * 5), pa.nulls(5), pa.array(range(5))):
-        with pytest.raises(RecipeError, match="fixed_size_list of float32, float16 or int8 is wanted"):
+        with pytest.raises(RecipeError, match=r"cluster: 'embedding': .* fixed_size_list of float32"):
             Cluster(k=2).scan(table.set_column(2, "embedding", column))
 
 
@@ -215,3 +218,7 @@ def test_columns_of_vectors(rows: list[list[float]], holes: list[bool], start: i
     back = pq.read_table(pa.BufferReader(pa.py_buffer(encode(table).data)))
     assert back.to_pylist() == table.to_pylist()
     assert back["embedding"].type.value_type == kind
+
+
+def test_a_trial_has_as_many_fewer_clusters() -> None:
+    assert (Cluster(k=100).sampled(0.031).k, Cluster(k=100).sampled(1.0).k, Cluster(k=3).sampled(1e-9).k) == (4, 100, 1)

@@ -375,6 +375,7 @@ def test_the_verb_prints_tables_and_json(done, tmp_path, capsys, told):
         assert f"{method['closeness']['bits_per_word']['mean']:.3f}" in out
     assert cli.main(["compare-selection", done, "--method", "semantic"]) == 2
     assert cli.main(["compare-selection", done]) == 2
+    assert cli.main(["compare-selection", done, *methods, "-o", ""]) == 2
     assert cli.main(["compare-selection", str(tmp_path), *methods, "--json"]) == 2
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["error"] == "RecipeError"
 

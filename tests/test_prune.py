@@ -204,8 +204,35 @@ def test_sums_of_vectors_are_exact():
     assert len(found) == 9 == sum(map(bool, said.to_pylist()))
     for c, total in found.items():
         assert [t / pruning.STEPS for t in total] == vectors[cluster == c].astype(np.float64).sum(axis=0).tolist()
-    with pytest.raises(DataError, match="not of unit length"):
-        pruning.vector_sums(cluster[:1], np.array([[np.nan, 0]], np.float32))
+
+
+@pytest.mark.parametrize("wrong", [[np.nan, 0.0], [0.0, 0.0], [0.3, 0.4], [1e30, 0.0]])
+def test_density_refuses_vectors_that_are_not_of_length_one(wrong):
+    table = pa.table(
+        {
+            "cluster": np.zeros(2, np.int32),
+            "cluster_distance": np.zeros(2, np.float32),
+            "id": pa.array([bytes(16)] * 2, pa.binary(16)),
+            "origin": ["raw/a:1", "raw/a:2"],
+            "embedding": pa.array([[0.6, 0.8], wrong], pa.list_(pa.float32(), 2)),
+        }
+    )
+    with pytest.raises(DataError, match=r"row 1, origin raw/a:2, column 'embedding': a finite vector of length 1"):
+        Prune(keep=0.5, by="density").scan(table)
+
+
+def test_density_leaves_out_documents_without_an_embedding():
+    table = pa.table(
+        {
+            "cluster": np.zeros(2, np.int32),
+            "cluster_distance": np.zeros(2, np.float32),
+            "id": pa.array([bytes(16)] * 2, pa.binary(16)),
+            "origin": ["raw/a:1", "raw/a:2"],
+            "embedding": pa.array([[0.6, 0.8], None], pa.list_(pa.float32(), 2)),
+        }
+    )
+    assert Prune(keep=0.5, by="density").scan(table)["row"].to_pylist() == [0]
+    assert Prune(keep=0.5, by="prototypes").scan(table)["row"].to_pylist() == [0, 1]
 
 
 def test_balance_is_the_floor_of_prototypes():
@@ -400,3 +427,12 @@ def test_what_it_reads():
     assert Prune(keep=0.5, by="prototypes").reads == ("cluster", "cluster_distance", "id", "origin")
     assert Prune(keep=0.5, by="density", unit="tokens", among="q > 1").reads[4:] == ("tokens", "embedding", "q")
     assert Prune(keep=0.5, by="budget", score="rating").reads[4:] == ("rating",)
+
+
+def test_a_plan_says_what_stays_and_what_it_takes():
+    (remark,) = Prune(keep=0.25, by="prototypes").remarks(3_000_000_000)
+    assert "250,000 of them stay" in remark
+    assert "60.0 MB of disk" in remark
+    (remark,) = Prune(keep=0.25, by="density", unit="tokens").remarks(3_000_000_000)
+    assert "0.25 of what competes stays" in remark
+    assert remark.endswith("3 KB more")

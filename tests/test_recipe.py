@@ -81,6 +81,7 @@ def test_a_recipe_without_a_name_and_with_plain_aliases():
         ("/else/b.json", "/else/b.json"),
         ("s3://bucket/b.json", "s3://bucket/b.json"),
         ("package:tokens/b.json", "package:tokens/b.json"),
+        ("hub:some/model@main", "hub:some/model@main"),
     ],
 )
 def test_assets_are_relative_to_the_recipe(location, made):
@@ -156,6 +157,7 @@ WRONG_STAGES = {
     "- mix: {tokens: lots}": r"line 3: stages\[0\] 'mix': `tokens` is 'lots'; a budget is",
     "- mix: {tokens: [1]}": r"line 3: stages\[0\] 'mix': `tokens`: .* found \[1\]",
     "- mix: {max_epochs: .inf}": r"line 3: stages\[0\] 'mix': `max_epochs` is inf",
+    "- mix: {max_epochs: 1e-3}": "`max_epochs`: input should be a valid number, found '1e-3', .* word .* write 0.001$",
     "- mix: {max_epochs: yes}": r"line 3: stages\[0\] 'mix': `max_epochs`: input should be a valid number, found True",
     "- mix: {seed: 99999999999999999999}": r"line 3: stages\[0\] 'mix': `seed` is 99999999999999999999",
     "- exact:\n- exact:": r"line 4: 'exact' is taken by line 3; give this stage a `name:`",

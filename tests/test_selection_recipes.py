@@ -13,8 +13,10 @@ from static_model import WORDS, write_static
 
 from curate import recipe
 from curate.compare import Asked, compare_selection
+from curate.look import look
 from curate.outputs import outputs
 from curate.run import run
+from curate.why import example, why
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = 900
@@ -78,6 +80,22 @@ def test_d4_keeps_the_two_shares_of_its_paper(place: Path) -> None:
     distinct, unlike, last = (stages[name]["rows"] for name in ("distinct", "unlike", "pruned_to_size"))
     assert unlike == -(-3 * distinct // 4)  # semantic keeps a share rounded up
     assert last == 4 * unlike // 5  # and prune one rounded down
+
+
+def test_a_dropped_document_tells_its_numbers(place: Path) -> None:
+    ran(place, "d4")
+    for rule, beside in (
+        ("original", {"semantic_duplicate", "semantic_of", "semantic_similarity"}),
+        ("kept", {"pruned", "prune_rank"}),
+    ):
+        shown = look(str(place / "d4"), rule=rule)["dropped"]
+        assert shown
+        assert all(set(one["columns"]) == beside and None not in one["columns"].values() for one in shown)
+    # `distinct` dropped nothing here, so the example is of a select behind it.
+    (story,) = example(str(place / "d4"))["copies"]
+    assert story["outcome"] == "dropped by original in unlike"
+    (again,) = why(str(place / "d4"), story["origin"])["copies"]
+    assert again == story
 
 
 def test_a_target_recipe_chooses_a_fifth_of_what_is_no_target(place: Path) -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import oracle_semantic
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from driving import Driven, cut_into, driven
 from hypothesis import given
@@ -18,10 +19,16 @@ from hypothesis import strategies as st
 from curate import semantic_pairs, store
 from curate.errors import DataError, RecipeError
 from curate.execute import serial
+from curate.kernels import proposals
 from curate.kernels.nearest import nearer, nearer_within
+from curate.preview import preview
+from curate.recipe import load
 from curate.semantic_pairs import nearest_before
 from curate.stages import semantic
+from curate.stages.cluster import Cluster
 from curate.stages.semantic import Semantic
+
+proposals_nearest = proposals.nearest_of_bytes
 
 
 def corpus(rows, *, kind="float16", width=3):
@@ -229,7 +236,10 @@ def test_blocks_give_the_same_bits_and_what_the_whole_matrix_gives(block, kind, 
     vectors = (rng.normal(size=(150, dimensions)) + 2 * rng.normal(size=dimensions)).astype(kind)
     vectors[40:90] = vectors[:50] * (1 + rng.normal(size=(50, dimensions)) / 500).astype(kind)
     wanted, unit = full(vectors)
+    swift = [a.tobytes() for above in (math.inf, 0.9) for a in nearest_before(vectors, above=above)]
+    monkeypatch.setattr(semantic_pairs, "SWIFT", False)
     best, of = nearest_before(vectors)
+    assert [a.tobytes() for a in (best, of, *nearest_before(vectors, above=0.9))] == swift
     assert np.abs(best[1:] - wanted[1:]).max() < 1e-12
     assert np.abs((unit[1:] * unit[of[1:]]).sum(axis=1) - best[1:]).max() < 1e-12
     assert (best[0], of[0]) == (-2.0, -1)
@@ -237,9 +247,7 @@ def test_blocks_give_the_same_bits_and_what_the_whole_matrix_gives(block, kind, 
     again = nearest_before(vectors)
     assert again[0].tobytes() == best.tobytes()
     assert again[1].tolist() == of.tolist()
-    stays = nearest_before(vectors, above=0.9)
-    monkeypatch.undo()
-    assert [a.tobytes() for a in nearest_before(vectors, above=0.9)] == [a.tobytes() for a in stays]
+    assert [a.tobytes() for a in nearest_before(vectors, above=0.9)] == swift[2:]
 
 
 def test_what_the_products_of_float32_say_wrongly_is_put_right(monkeypatch):
@@ -253,6 +261,7 @@ def test_what_the_products_of_float32_say_wrongly_is_put_right(monkeypatch):
     def noisy(products, *rest):
         return nearer_within(products + rng.uniform(-wrong, wrong, products.shape).astype(np.float32), *rest)
 
+    monkeypatch.setattr(semantic_pairs, "SWIFT", False)
     monkeypatch.setattr(semantic_pairs, "nearer_within", noisy)
     again = nearest_before(vectors)
     assert again[0].tobytes() == best.tobytes()
@@ -268,6 +277,7 @@ def test_many_vectors_that_are_nearly_equal_are_told_apart_in_float64(monkeypatc
     made = {}
     for dear in (0, 16):  # 0: never
         seen = set()
+        monkeypatch.setattr(semantic_pairs, "SWIFT", False)
         monkeypatch.setattr(semantic_pairs, "BLOCK", 50)
         monkeypatch.setattr(semantic_pairs, "_DEAR", dear)
         monkeypatch.setattr(
@@ -276,6 +286,51 @@ def test_many_vectors_that_are_nearly_equal_are_told_apart_in_float64(monkeypatc
         made[dear] = [a.tobytes() for a in nearest_before(vectors)]
         assert seen == ({"float64"} if dear else {"float32"})
     assert made[0] == made[16]
+
+
+@st.composite
+def clusters(draw):
+    """Vectors of float32: far and near, nearly equal, of one number, of none, very long and very short."""
+    rng, width = np.random.default_rng(draw(st.integers(0, 2**32))), draw(st.sampled_from([1, 3, 4, 37, 70]))
+    rows, spread = draw(st.integers(1, 300)), draw(st.sampled_from([1e-4, 0.02, 1.0, 100.0]))
+    vectors = (rng.normal(size=width) + spread * rng.normal(size=(rows, width))).astype(np.float32)
+    some = rng.integers(0, rows, (4, max(rows // 8, 1)))
+    vectors[some[0]] *= np.float32(draw(st.sampled_from([1e-38, 1e-32, 1e-20, 1e16])))
+    vectors[some[1]] = 0
+    vectors[some[2], rng.integers(width)] = 1000
+    vectors[some[3]] = vectors[some[0]]
+    return vectors
+
+
+@pytest.mark.skipif(not proposals.SWIFT, reason="the processor has no instruction that multiplies bytes")
+@given(clusters(), st.sampled_from([math.inf, 1.0, 0.999, 0.9, 0.3]))
+def test_bytes_and_matrices_find_the_same(vectors, above):
+    swift = nearest_before(vectors, above=above)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(semantic_pairs, "SWIFT", False)
+        best, of = nearest_before(vectors, above=above)
+    assert swift[0].tolist() == best.tolist()
+    assert swift[1].tolist() == of.tolist()
+
+
+@pytest.mark.skipif(not proposals.SWIFT, reason="the processor has no instruction that multiplies bytes")
+def test_what_bytes_cannot_tell_apart_is_left_to_matrices(monkeypatch):
+    rng, done = np.random.default_rng(10), []
+    far = rng.normal(size=(700, 64))
+    near = far[0] + rng.normal(size=(700, 64)) / 50
+    monkeypatch.setattr(
+        proposals, "nearest_of_bytes", lambda *given: done.append(proposals_nearest(*given)) or done[-1]
+    )
+    nearest_before(np.concatenate([far, near]).astype(np.float16))
+    nearest_before(far.astype(np.float16))
+    assert 700 <= done[0] < 1000
+    assert done[1] == 700
+
+
+def test_float16_becomes_float32_to_the_bit():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    every = every[np.isfinite(every)].reshape(-1, 31)
+    assert semantic_pairs._singles(every).tobytes() == every.astype(np.float32).tobytes()
 
 
 def test_vectors_of_length_zero_are_like_none():
@@ -391,3 +446,41 @@ def test_what_it_reads_and_adds():
     assert method.reads == ("e", "again_cluster", "again_cluster_distance", "id", "origin", "good")
     assert method.adds == ("semantic_similarity", "semantic_of", "semantic_duplicate")
     assert method.applies_to == ()
+
+
+def test_a_plan_says_what_judging_costs(tmp_path, monkeypatch):
+    monkeypatch.setattr(semantic, "_SPEED", 1e11)
+    method, text = Semantic(eps=0.1), 3_000_000_000
+    bound = method.bind({"cluster": {"maker": Cluster(k=1000)}})
+    assert (bound.clusters, bound.identity()) == (1000, method.identity())
+    assert (method.judging(text), bound.judging(text)) == (3840.0, 3.84)
+    assert "3,840 CPU-seconds, and 3,072 MB for one cluster" in method.remarks(text)[0]
+    assert "4 CPU-seconds, and 3 MB for each of 1,000 clusters of one size" in bound.remarks(text)[0]
+    pages = {"text": [f"page {i}" for i in range(9)], "embedding": corpus([document(0, [1.0, 0.0])] * 9)["embedding"]}
+    pq.write_table(pa.table(pages), tmp_path / "raw.parquet")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: judged\ningest: {files: [raw.parquet], source: web}\nstages: [cluster: {k: 2}, semantic: {eps: 0.1}]\n"
+    )
+    spent = {}
+    for more in (0.0, 1000.0):
+        monkeypatch.setattr(Semantic, "judging", lambda self, text, more=more: more * self.clusters)
+        spent[more] = preview(load(str(recipe)), str(tmp_path / "out"))["cpu_seconds_expected"]
+    assert spent[1000.0] - spent[0.0] == pytest.approx(2000)
+
+
+def test_vectors_far_from_unit_length_and_wrong_seeds_are_refused():
+    table = pa.table(
+        {
+            "embedding": pa.array([[0.6, 0.8], [1e30, 0.0]], pa.list_(pa.float32(), 2)),
+            "cluster": np.zeros(2, np.int32),
+            "cluster_distance": np.zeros(2, np.float32),
+            "id": pa.array([bytes(16)] * 2, pa.binary(16)),
+            "origin": ["raw/a:1", "raw/a:2"],
+        }
+    )
+    with pytest.raises(DataError, match=r"row 1, origin raw/a:2, column 'embedding': .* above 10000; length 1"):
+        Semantic(eps=0.1).scan(table)
+    for seed in (-1, 2**63):
+        with pytest.raises(RecipeError, match="`seed` is"):
+            Semantic(eps=0.1, seed=seed)

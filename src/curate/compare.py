@@ -119,6 +119,8 @@ def compare_selection(out: str, asked: Asked, *, map: Map = serial, folder: str 
     a shard's text and some 50 bytes for each of `measure_tokens`, per worker. RecipeError for columns that documents
     do not have, for a method that keeps nothing, a budget above all text, and where nothing is held out.
     """
+    if folder == "":
+        raise RecipeError("the name of a folder to write to is wanted, found ''")
     found = _documents(out, asked)
     with tempfile.TemporaryDirectory(prefix="curate-compare-") as scratch:
         question = Question(asked.expressions, asked.held_out, _unit(found), scratch, asked.seeds)

@@ -17,6 +17,14 @@ from curate.arrow import halves
 from curate.selection import Selection, is_number, numbers, ruled
 
 _SHOWN = 240
+_BESIDE = {
+    "semantic_duplicate": ("semantic_of", "semantic_similarity"),
+    "near_duplicate": ("near_duplicate_of", "near_similarity"),
+    "duplicate": ("duplicate_of",),
+    "pruned": ("prune_rank",),
+    "targeted": ("target_score",),
+}
+"""Columns to show beside one whose name ends so, in place of that end: the first end that fits counts."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +84,12 @@ def look(out: str, *, rule: str, n: int = 5, stage: str | None = None) -> dict[s
 
 
 def _beside(step: Selection, names: tuple[str, ...]) -> Iterator[str]:
-    """Columns that say of a duplicate what it is one of, and how alike they are."""
+    """Columns that say more of a mark: of a duplicate what it is one of, and how alike they are; of what was pruned or
+    chosen for a target, the number by which it was."""
     for name in names:
-        if name.endswith("duplicate"):
-            beside = (f"{name}_of", f"{name.removesuffix('duplicate')}similarity")
-            yield from (other for other in beside if other in step.columns and other not in names)
+        mark = next((mark for mark in _BESIDE if name.endswith(mark)), "")
+        beside = (name.removesuffix(mark) + end for end in _BESIDE.get(mark, ()))
+        yield from (other for other in beside if other in step.columns and other not in names)
 
 
 def _sides(step: Selection, rule: str, expression: str, more: tuple[str, ...]) -> Iterator[tuple[pa.Table, Any]]:

@@ -135,6 +135,8 @@ def _stage(out: str, step: plan.Step, text: int) -> dict[str, Any]:
     entry = _entry(out, step.node.name, step.node.stage.kind, step.folder, step.made_by, manifest, text)
     if getattr(step.node.stage, "engine", "") == "tokenizers" and not manifest:
         entry["cpu_seconds_expected"] = text / 1e6 / _REFERENCE_TOKENIZER
+    if not manifest:
+        entry["cpu_seconds_expected"] += step.node.stage.judging(text)  # the ledger, as rates, is of scan and apply
     units = len(manifest.units) if manifest else None
     return entry | {"units": units, "units_done": units or 0, "remarks": list(step.node.stage.remarks(text))}
 

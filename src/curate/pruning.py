@@ -118,8 +118,6 @@ def _sorted(table: pa.Table) -> Ranked:
 def vector_sums(cluster: np.ndarray, vectors: np.ndarray) -> pa.Array:
     """The sums of the vectors of each cluster of a shard, in steps of 2^-32: large_list<int64>[n], one in the row that
     is the first of its cluster, empty in the others. `cluster` int32[n], `vectors` float32[n, d] of unit length."""
-    if len(vectors) and not np.abs(vectors).max() <= 1.01:
-        raise DataError("prune: the embeddings are not of unit length (a value is above 1 or no number)")
     clusters, firsts, code = np.unique(cluster, return_index=True, return_inverse=True)
     width = vectors.shape[1]
     total = np.zeros((len(clusters), width), np.int64)

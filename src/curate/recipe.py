@@ -6,13 +6,15 @@ with its line, its stage and the nearest valid word, before any work.
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from curate import store, strict
+from curate import hub, store, strict
 from curate.assets import KNOWN
 from curate.errors import RecipeError, StoreError, nearest
 from curate.stage import Stage
@@ -212,7 +214,18 @@ def _said(error: Any, name: str, words: list[str]) -> str:
     if error["type"] in _MISSING:
         return f"needs `{name}:`"
     message = error["msg"].removeprefix("Value error, ")
-    return f"`{name}`: {message[0].lower()}{message[1:]}, found {error['input']!r}" if name else message
+    said = f"`{name}`: {message[0].lower()}{message[1:]}, found {error['input']!r}" if name else message
+    return said + _as_number(error["input"])
+
+
+def _as_number(given: Any) -> str:
+    """What is right instead of `1e-3`, which is a word in YAML 1.1 for want of a point."""
+    if not (isinstance(given, str) and re.fullmatch(r"[+-]?[0-9.]{1,20}e[+-]?[0-9]{1,2}", given, re.IGNORECASE)):
+        return ""
+    try:
+        return f", which is a word to YAML; write {Decimal(given):f}"
+    except InvalidOperation:
+        return ""
 
 
 def _shown(error: Any, given: Any) -> str:
@@ -242,8 +255,9 @@ def _inside(hint: Any) -> list[Any]:
 
 
 def _place(root: str, value: str) -> str:
-    """Where a file is that a recipe in `root` names; what is inside a package, or a known model, is found later."""
-    if value.startswith("package:") or "://" in value:
+    """Where a file is that a recipe in `root` names; what is in a package or on the hub, or a known model, is found
+    later."""
+    if value.startswith(("package:", hub.PREFIX)) or "://" in value:
         return value
     place = store.absolute(value if value.startswith("/") else store.join(root, value))
     return value if value in KNOWN and not store.exists(place) else place

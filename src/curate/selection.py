@@ -109,7 +109,8 @@ def holding(out: str, names: Sequence[str], stage: str | None = None) -> Selecti
             places = " and ".join(f"'{other}' (`--stage {other}`)" for other in there)
             said.append(f"; the rows of {places} have '{name}'")
     words = [name for name in held if not _large(name, held[name])]
-    hint = "".join(said) or nearest(lost[0], words) or f"; there are {', '.join(sorted(words))}"
+    behind = f"; there are {', '.join(sorted(words))}; what comes behind the last `select` is asked about with one more"
+    hint = "".join(said) or nearest(lost[0], words) or behind
     raise RecipeError(f"the rows that '{step.name}' saw have no column '{lost[0]}'{hint}")
 
 

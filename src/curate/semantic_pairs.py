@@ -2,7 +2,8 @@
 
 Members stand in an order that their content decides. Equal vectors are one node, found by a 128-bit hash before any
 vector is held, so 300,000 copies of one page cost one node. The vectors of a few clusters are held at a time; a
-cluster of n nodes takes n times the bytes of a vector and a block, and n^2 / 2 products.
+cluster of n nodes of d numbers takes at most n * d * 8 bytes more, and n^2 / 2 products: of bytes where the processor
+has an instruction for them, else, or where those say too little, of matrices.
 """
 
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ import pyarrow as pa
 
 from curate.arrow import fixed, halves, one
 from curate.draw import draws
+from curate.kernels import proposals
 from curate.kernels.copies import first_copies, places
 from curate.kernels.hash import xxh3_128
-from curate.kernels.nearest import NONE, nearer, nearer_within, squares
+from curate.kernels.nearest import NONE, nearer, nearer_within, squares, widen
 from curate.kernels.survivors import number_nodes
 from curate.stage import Evidence
 from curate.survival import ranks
@@ -29,6 +31,8 @@ HELD = 1 << 29
 """Bytes of vectors held at once, unless one cluster has more."""
 _FEW = 1 << 24
 """Bytes of vectors put in order at once where all are held: memory that is used again costs no new pages."""
+SWIFT = proposals.SWIFT
+"""Whether bytes are multiplied; what is found is the same."""
 _DEAR = 16
 """If of so many products more than one is taken again, products of float64, which cost twice as much, are cheaper."""
 
@@ -50,16 +54,65 @@ def nearest_before(vectors: np.ndarray, *, above: float = np.inf) -> tuple[np.nd
     Bits depend on the vectors alone, not on blocks, threads or the machine's way to multiply matrices.
     """
     rows = len(vectors)
+    vectors = _singles(vectors)
     best, of = np.full(rows, NONE), np.full(rows, -1, np.int64)
-    square, scale = np.empty(rows), np.zeros(rows)
+    square, stays = np.empty(rows), np.empty(rows, bool)
+    squares(vectors, square)
+    done = _by_bytes(vectors, square, above, best, of, stays) if SWIFT else 0
+    if done < rows:
+        _by_matrices(vectors, square, above, best, of, stays, done)
+    return best, of
+
+
+def _singles(vectors: np.ndarray) -> np.ndarray:
+    """The same numbers as float32, which NumPy makes one by one."""
+    if vectors.dtype != np.float16:
+        return np.ascontiguousarray(vectors, np.float32)
+    made = np.empty(vectors.shape, np.float32)
+    widen(np.ascontiguousarray(vectors).view(np.uint16), made.view(np.uint32))
+    return made
+
+
+def _by_bytes(
+    vectors: np.ndarray, square: np.ndarray, above: float, best: np.ndarray, of: np.ndarray, stays: np.ndarray
+) -> int:
+    """How many of the vectors were done by products of bytes: few where those leave too much open."""
+    rows, width = vectors.shape
+    if width > proposals.WIDEST:
+        return 0
+    quads, room = -(-width // 4), rows + proposals.BLOCK
+    codes, start = np.empty((room, 4 * quads), np.int8), np.empty(room, np.int32)
+    step, loose = np.empty(rows, np.float32), np.empty(rows, np.float32)
+    proposals.encode(vectors, vectors.view(np.uint32), square, codes, start, step, loose)
+    packed = np.empty((-(-room // 64) * 4, 16 * quads), np.uint32)
+    done: int = proposals.nearest_of_bytes(
+        vectors, square, codes.view(np.uint32), start, step, loose, packed, above, best, of, stays
+    )
+    return done
+
+
+def _by_matrices(
+    vectors: np.ndarray,
+    square: np.ndarray,
+    above: float,
+    best: np.ndarray,
+    of: np.ndarray,
+    stays: np.ndarray,
+    done: int,
+) -> None:
+    """The vectors after the first `done`, of which `stays` says which stay."""
+    rows, scale = len(vectors), np.zeros(len(vectors))
+    np.divide(1.0, np.sqrt(square), out=scale, where=square > 0)
     # Those that stay so far, side by side, and which they are.
-    standing, names, count = np.empty(vectors.shape, np.float32), np.empty(rows, np.int64), 0
-    kind: type[np.floating] = np.float32
-    for start in range(0, rows, BLOCK):
+    standing, names = np.empty(vectors.shape, np.float32), np.empty(rows, np.int64)
+    before = np.flatnonzero(stays[:done])
+    count = len(before)
+    standing[:count], names[:count] = vectors[before], before
+    # Squares of very long and very short vectors are beyond float32.
+    kind: type[np.floating] = np.float64 if ((square > 1e30) | (square < 1e-30) & (square > 0)).any() else np.float32
+    for start in range(done, rows, BLOCK):
         here = slice(start, min(start + BLOCK, rows))
-        block = vectors[here].astype(np.float32)
-        squares(block, square[here])
-        np.divide(1.0, np.sqrt(square[here]), out=scale[here], where=square[here] > 0)
+        block = vectors[here]
         wide = block.astype(kind, copy=False)
         for first in range(0, count, WIDE):
             some = slice(first, min(first + WIDE, count))
@@ -68,15 +121,14 @@ def nearest_before(vectors: np.ndarray, *, above: float = np.inf) -> tuple[np.nd
             scales = scale[named].astype(kind)
             again = nearer(products, block, others, square[here], square[named], scales, named, best[here], of[here])
             kind, wide = _dear(kind, wide, again, products.size)
-        here_names, stays = np.arange(here.start, here.stop), np.empty(len(block), bool)
+        here_names = np.arange(here.start, here.stop)
         scales = scale[here].astype(kind)
         again = nearer_within(
-            wide @ wide.T, block, square[here], scales, here_names, above, best[here], of[here], stays
+            wide @ wide.T, block, square[here], scales, here_names, above, best[here], of[here], stays[here]
         )
         kind, wide = _dear(kind, wide, again, wide.shape[0] ** 2)
-        new = count + int(np.count_nonzero(stays))
-        standing[count:new], names[count:new], count = block[stays], here_names[stays], new
-    return best, of
+        new = count + int(np.count_nonzero(stays[here]))
+        standing[count:new], names[count:new], count = block[stays[here]], here_names[stays[here]], new
 
 
 def _dear(kind: type[np.floating], wide: np.ndarray, again: int, products: int) -> tuple[type[np.floating], np.ndarray]:

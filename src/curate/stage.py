@@ -202,6 +202,10 @@ class Stage:
         """Files to write once all parts of a shuffle are gathered."""
         return {}
 
+    def judging(self, text: int) -> float:
+        """About how many CPU-seconds `judge` takes for so many bytes of text, where they are more than a few."""
+        return 0.0
+
     def remarks(self, text: int) -> tuple[str, ...]:
         """What `plan` says of these parameters before they run; `text` is about how many bytes of it there are."""
         return ()

@@ -185,14 +185,14 @@ def _windows(folder: str, manifest: Manifest, key: str, origin: str) -> list[dic
 
 
 def _first_dropped(out: str, steps: list[dict[str, Any]], step: dict[str, Any]) -> Place | None:
-    """A row of the raw documents that the first `select` dropped: of some length, and a duplicate if there is one."""
-    if step["documents"] != "ingest":
-        return None
+    """A row of the raw documents that a `select` dropped: of some length, and a duplicate if there is one."""
+    behind = next(s for s in steps if s["name"] == step["documents"])
+    folder, base = store.join(out, behind["folder"]), _manifest(out, behind)
     _, dropped = _rules(store.join(out, step["folder"]))
-    exact = next((s for s in steps if s["kind"] == "exact" and s["documents"] == "ingest"), None)
+    exact = next((s for s in steps if s["kind"] == "exact" and s["documents"] == behind["name"]), None)
     best: tuple[int, Place] | None = None
     for shard, gone in enumerate(dropped):
-        table = _read(store.join(out, steps[0]["folder"]), _manifest(out, steps[0]), shard, ["bytes"])
+        table = _read(folder, base, shard, ["bytes"])
         score = gone * 1 + gone * (table["bytes"].to_numpy() >= _EXAMPLE_BYTES)
         if exact is not None:
             marked = _manifest(out, exact)
@@ -203,7 +203,20 @@ def _first_dropped(out: str, steps: list[dict[str, Any]], step: dict[str, Any]) 
         row = int(np.argmax(score)) if len(score) else 0
         if len(score) and score[row] > (best[0] if best else 0):
             best = (int(score[row]), (shard, row))
-    return best[1] if best else None
+    if best is None or behind is steps[0]:
+        return best[1] if best else None
+    shard, row = best[1]
+    origin = _read(folder, base, shard, ["origin"])["origin"][row].as_py()
+    return next(_raw_places(out, steps[0], origin))
+
+
+def _raw_places(out: str, step: dict[str, Any], origin: str) -> Iterator[Place]:
+    """Where the raw documents of this origin are; one has it."""
+    base = _manifest(out, step)
+    for shard in range(len(base.shards)):
+        origins = _read(store.join(out, step["folder"]), base, shard, ["origin"])["origin"]
+        for row in np.flatnonzero(pc.equal(origins, origin).to_numpy()):
+            yield shard, int(row)
 
 
 def _rules(folder: str) -> tuple[list[pa.ChunkedArray], list[np.ndarray]]:

@@ -24,6 +24,8 @@ Doubles = NDArray[np.float64]
 Reals = NDArray[np.floating[Any]]
 Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Uint16s = NDArray[np.uint16]
+Uint32s = NDArray[np.uint32]
 
 _STRETCH = 64
 NONE = -2.0
@@ -35,6 +37,19 @@ def squares(rows: Floats, out: Doubles) -> None:
     """out[i] = the product of row i with itself; `rows` float32[n, d], `out` float64[n]."""
     for i in range(len(rows)):
         out[i] = dot(rows, i, rows, i)
+
+
+@kernel
+def widen(halves: Uint16s, out: Uint32s) -> None:
+    """Numbers of float16 as float32, bits as whole numbers: `halves` uint16[n, d], `out` uint32[n, d]. Finite ones:
+    2^112 undoes that exponents count from 15 or from 127, and makes subnormal ones normal."""
+    scale = np.float32(2.0**112)
+    wide = out.view(np.float32)
+    for i in range(halves.shape[0]):
+        for p in range(halves.shape[1]):
+            number = np.uint32(halves[i, p])
+            out[i, p] = (number & np.uint32(0x7FFF)) << np.uint32(13) | (number & np.uint32(0x8000)) << np.uint32(16)
+            wide[i, p] = wide[i, p] * scale
 
 
 @inner

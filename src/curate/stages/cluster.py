@@ -6,7 +6,8 @@ is much larger than `k` times `sample`. The catch: k-means of embeddings finds t
 and clusters of uneven size; remove duplicates first, or they have centroids of their own.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -49,6 +50,8 @@ class Cluster(Stage):
                 raise RecipeError(f"cluster: `{name}` is {getattr(self, name)}; a whole number from 1 on is wanted")
         if self.k >= 2**31:
             raise RecipeError(f"cluster: `k` is {self.k}; at most {2**31 - 1} clusters have a number")
+        if not 0 <= self.seed < 2**63 - _SAMPLE:
+            raise RecipeError(f"cluster: `seed` is {self.seed}; it is 0 or more and below 2^63")
         if not 0 < self.share <= 1:
             raise RecipeError(f"cluster: `share` is {self.share}; above 0 and at most 1 is wanted")
         if self.among is not None:
@@ -100,6 +103,10 @@ class Cluster(Stage):
         centroids = kmeans.fit(found, self.k, seed=self.seed, iterations=self.iterations, restarts=self.restarts)
         return pa.table({"centroid": vector_column(centroids, np.ones(self.k, bool), pa.float32())})
 
+    def sampled(self, share: float) -> "Cluster":
+        """As many fewer clusters, so that each has about as many documents as in the whole."""
+        return replace(self, k=math.ceil(self.k * share))
+
     def sampled_vectors(self, evidence: Evidence) -> np.ndarray:
         """Embeddings float32[n, d] of the smallest draws of all, in order of draws: parts are ranges of them."""
         wanted, held, taken = self.k * self.sample, 0, []
@@ -124,15 +131,23 @@ class Cluster(Stage):
 
     def _competing(self, shard: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings float32[n, d], and which of them count: bool[n]."""
-        found, valid = vectors(shard["embedding"])
+        try:
+            found, valid = vectors(shard["embedding"])
+        except RecipeError as error:
+            raise RecipeError(f"cluster: 'embedding': {error}") from error
         return found, valid & expressions.evaluate(self.among, shard)[0] if self.among else valid
 
-    def remarks(self, text: int) -> tuple[str, ...]:
-        documents = text / _TEXT
-        most = min(self.k * self.sample, documents * self.share)
+    def judging(self, text: int) -> float:
         groups = 2 * self.k**0.5 if self.k > kmeans.FLAT else self.k
-        fitting = 2 * most * groups * _WIDTH * self.iterations * self.restarts / _SPEED
-        giving = 2 * documents * self.k * _WIDTH / _SPEED
+        return 2 * self._most(text) * groups * _WIDTH * self.iterations * self.restarts / _SPEED
+
+    def _most(self, text: int) -> float:
+        """About how many vectors are fitted."""
+        return min(self.k * self.sample, text / _TEXT * self.share)
+
+    def remarks(self, text: int) -> tuple[str, ...]:
+        most, fitting = self._most(text), self.judging(text)
+        giving = 2 * text / _TEXT * self.k * _WIDTH / _SPEED
         return (
             f"for embeddings of {_WIDTH} numbers, and a document for each {_TEXT} bytes: the fit holds "
             f"{4e-6 * most * _WIDTH:,.0f} MB ({most:,.0f} vectors) for at most {fitting:,.0f} CPU-seconds; "

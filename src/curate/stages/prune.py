@@ -22,15 +22,16 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
-from curate import expressions, pruning
+from curate import expressions, kmeans, pruning
 from curate.arrow import ascending, numbers, one, vectors
 from curate.draw import again, draws
-from curate.errors import RecipeError
+from curate.errors import DataError, RecipeError
 from curate.pruning import Cut, Prefix, Statistics
 from curate.quotas import clipped_shift, largest_remainder, proportional, waterfill
 from curate.stage import Evidence, Map, Stage, Verdict
 
 _CLUSTER = 0x636C7573746572  # "cluster": the seed by which clusters become keys
+_TEXT = 3000  # bytes of a document, which estimates take for granted
 _DENSITY = {"neighbours": 20, "temperature": 0.1, "tau_mode": "absolute"}
 
 
@@ -38,7 +39,8 @@ _DENSITY = {"neighbours": 20, "temperature": 0.1, "tau_mode": "absolute"}
 class Prune(Stage):
     """Adds `pruned` (bool), and `prune_rank` (float32): where the document stands in its cluster in the order of the
     mode, 0 for what stays longest to 1, the middle of its place; null where it does not compete. A document without a
-    cluster or a distance, or for which `among` does not hold, does not compete and is never pruned.
+    cluster or a distance (for density without an embedding), or for which `among` does not hold, does not compete and
+    is never pruned.
 
     `keep`: the share of the competing documents that stays, rounded down, or of their tokens (`unit: tokens`, column
     `tokens`): then the documents in order until their tokens first reach the budget.
@@ -129,6 +131,12 @@ class Prune(Stage):
         compete = one(shard[self.cluster]).is_valid().to_numpy(zero_copy_only=False) & ~np.isnan(distance)
         if self.among:
             compete &= expressions.evaluate(self.among, shard)[0]
+        if self.by == "density":
+            vector, valid = vectors(shard[self.embedding])
+            compete &= valid
+            if len(wrong := np.flatnonzero(compete)[kmeans.odd(vector[compete])]):
+                where = f"row {wrong[0]}, origin {shard['origin'][int(wrong[0])]}, column '{self.embedding}'"
+                raise DataError(f"prune: {where}: a finite vector of length 1 is wanted")
         row = np.flatnonzero(compete)
         seen, distance = shard.take(pa.array(row)), distance[row]
         cluster = one(seen[self.cluster]).to_numpy()
@@ -139,7 +147,7 @@ class Prune(Stage):
         if self.score:
             said["score"] = _finite(numbers(seen[self.score], f"prune: '{self.score}'"), self.score)
         if self.by == "density":
-            said |= {"distance": distance, "sum": pruning.vector_sums(cluster, vectors(seen[self.embedding])[0])}
+            said |= {"distance": distance, "sum": pruning.vector_sums(cluster, vector[row])}
         key = again(cluster.astype(np.uint64), _CLUSTER)
         return pa.table({"key": key, "row": row.astype(np.uint32), **said})
 
@@ -213,6 +221,15 @@ class Prune(Stage):
             rank[row] = verdict.lines["prune_rank"].to_numpy()
             alone[row] = False
         return pa.table({"pruned": pruned, "prune_rank": pa.array(rank, mask=alone)})
+
+    def remarks(self, text: int) -> tuple[str, ...]:
+        documents = text / _TEXT
+        kept = f"{self.keep * documents:,.0f} of them stay" if self.unit == "documents" and not self.among else ""
+        sums = "; the sum of each cluster's vectors in each shard is 3 KB more" if self.by == "density" else ""
+        return (
+            f"for a document for each {_TEXT} bytes: {kept or f'{self.keep:g} of what competes stays'}, and while the "
+            f"run lasts {60e-6 * documents:,.1f} MB of disk say where they lie{sums}",
+        )
 
     def counts(self, shard: pa.Table, made: pa.Table) -> dict[str, dict[str, int]]:
         return {"marked": {"pruned": int(np.count_nonzero(made["pruned"].to_numpy()))}}

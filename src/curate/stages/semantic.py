@@ -5,12 +5,13 @@ kept, so another threshold is a rule over one column. The catch: a pair on two s
 and work grows with the square of a cluster, so the vectors of one cluster must fit in memory; equal ones count once.
 """
 
+import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +22,16 @@ from curate.arrow import ascending, fixed, halves, one
 from curate.errors import DataError, RecipeError
 from curate.kernels.hash import keyed
 from curate.kernels.nearest import NONE
-from curate.semantic_pairs import Order, judged
+from curate.semantic_pairs import SWIFT, Order, judged
 from curate.stage import Evidence, Map, Stage, Verdict
 
 _CLUSTER = np.uint64(0x636C7573746572)  # "cluster": the seed by which clusters become keys
 _DIGITS = 10  # of 16 bits: two of a similarity, eight of an id
 _FEW = 1 << 18
+_LARGEST = 1e4  # of the numbers of a vector, whose squares are added up
+_WIDTH, _TEXT = 384, 3000
+_SPEED = 4.5e11 if SWIFT else 1e11
+"""What estimates take for granted: numbers of an embedding, bytes of a document, operations a second of a core."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Semantic(Stage):
     """
 
     kind: ClassVar[str] = "semantic"
+    clusters: ClassVar[int | None] = None
     eps: float | None = None
     keep: float | None = None
     order: Literal["hard", "easy", "random"] = "hard"
@@ -77,8 +83,16 @@ class Semantic(Stage):
         for name in ("embedding", "cluster"):
             if getattr(self, name) == "":
                 raise RecipeError(f"`{name}` is '': give the name of a column")
+        if not 0 <= self.seed < 2**63:
+            raise RecipeError(f"`seed` is {self.seed}; it is 0 or more and below 2^63")
         if self.among is not None:
             expressions.parse(self.among)
+
+    def bind(self, lineage: dict[str, dict[str, Any]]) -> "Semantic":
+        """The stage with the number of `clusters`, where it is known: only estimates go by it."""
+        bound = copy.copy(self)
+        object.__setattr__(bound, "clusters", getattr(lineage[self.cluster].get("maker"), "k", None))
+        return bound
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -119,6 +133,9 @@ class Semantic(Stage):
         if len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
             where = f"row {row[bad[0]]}, origin {shard['origin'][int(row[bad[0]])]}, column '{self.embedding}'"
             raise DataError(f"semantic: {where}: the vector has a number that is null, NaN or infinite")
+        if len(bad := np.flatnonzero(np.abs(values).max(axis=1, initial=0) > _LARGEST)):
+            where = f"row {row[bad[0]]}, origin {shard['origin'][int(row[bad[0]])]}, column '{self.embedding}'"
+            raise DataError(f"semantic: {where}: the vector has a number above {_LARGEST:g}; length 1 is wanted")
         number = cluster.take(pa.array(row)).to_numpy().astype(np.int64)
         key = np.empty(len(row), np.uint64)
         keyed(_CLUSTER, number.view(np.uint64), key)
@@ -156,6 +173,19 @@ class Semantic(Stage):
             else:
                 duplicate[row] = _behind(lines, verdict.whole)
         return pa.table(dict(zip(self.adds, (similarity, of, duplicate), strict=True)))
+
+    def judging(self, text: int) -> float:
+        """For clusters of one size, of documents that all differ; for one cluster, where nobody knows how many."""
+        return (text / _TEXT) ** 2 * _WIDTH / (self.clusters or 1) / _SPEED
+
+    def remarks(self, text: int) -> tuple[str, ...]:
+        documents, clusters = text / _TEXT, self.clusters or 1
+        each = f"each of {clusters:,} clusters of one size" if self.clusters else "one cluster (of k it is a k-th)"
+        return (
+            f"for embeddings of {_WIDTH} numbers, and a document for each {_TEXT} bytes: {self.judging(text):,.0f} "
+            f"CPU-seconds, and {8e-6 * documents / clusters * _WIDTH:,.0f} MB for {each}; where one is ten times as "
+            "large as another, it takes a hundred times as long",
+        )
 
     def counts(self, shard: pa.Table, made: pa.Table) -> dict[str, dict[str, int]]:
         return {"marked": {"semantic_duplicate": int(np.count_nonzero(made["semantic_duplicate"].to_numpy()))}}
