@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shutil
 import uuid
 from itertools import pairwise
 from pathlib import Path
@@ -401,3 +403,12 @@ def test_a_plane_holds_the_most_variance(rows, width, seed):
     assert shares == pytest.approx(most, abs=1e-9)
     assert (places.astype(float) ** 2).sum(axis=0) == pytest.approx(most * (sizes**2).sum(), rel=1e-4, abs=1e-4)
     assert plane(vectors[:1])[0].tolist() == [[0, 0]]
+
+
+def test_a_run_that_is_not_finished_is_told_so(done, tmp_path):
+    shutil.copytree(done, tmp_path / "half")
+    half = str(tmp_path / "half")
+    step = next(step for step in state(half) if "semantic" in step["kind"])
+    os.remove(f"{half}/{step['folder']}/manifest.json")
+    with pytest.raises(RecipeError, match="'semantic_duplicate'; the run is not finished: run it again"):
+        compare_selection(half, Asked([("a", "not semantic_duplicate")]))

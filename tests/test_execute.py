@@ -197,3 +197,36 @@ def test_failed_units_travel_with_their_code() -> None:
     error = UnitsFailed("exact", [("00001", "no such file", 4)], 3)
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.exit_code, again.causes) == (str(error), 4, error.causes)
+
+
+def sleeping(job):
+    Path(job).touch()
+    time.sleep(600)
+
+
+def test_ctrl_c_does_not_wait_for_units(tmp_path):
+    """Units that run, and those that workers have been sent already, are dropped: they are made again."""
+    jobs = [str(tmp_path / str(number)) for number in range(8)]
+    script = (
+        "import sys; from curate.execute import pool; from test_execute import sleeping\n"
+        "if __name__ == '__main__':\n"
+        "    with pool(2) as each:\n"
+        "        list(each(sleeping, sys.argv[1:]))\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    environment = dict(os.environ, PYTHONPATH=os.path.dirname(__file__))
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py"), *jobs], env=environment, stderr=subprocess.PIPE
+    )
+    try:
+        while not all(os.path.exists(job) for job in jobs[:2]):
+            assert process.poll() is None
+            time.sleep(0.05)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)  # a fifth of a unit
+    finally:
+        process.kill()
+    assert b"KeyboardInterrupt" in said
+    assert not psutil.wait_procs(workers, timeout=60)[1]
+    assert not any(os.path.exists(job) for job in jobs[2:]), "no unit began after it"

@@ -95,7 +95,8 @@ def documents(out: str, names: Sequence[str], more: Sequence[str], of: str | Non
         raise RecipeError(f"{out} has no finished documents{f' of {of!r}' if of else ''}: `curate run` makes them")
     found = next((one for one in finished if one.has((*names, *more))), None)
     if found is None:
-        raise RecipeError(_no_column(finished, (*names, *more)))
+        unfinished = any(Manifest.load(store.join(out, step["folder"])) is None for step in steps)
+        raise RecipeError(_no_column(finished, (*names, *more), unfinished=unfinished))
     for name in names:
         kind = found.columns[name]
         if name == "text" or "list<" in kind or "struct<" in kind or kind in ("large_string", "large_binary", "binary"):
@@ -116,7 +117,7 @@ def _attached(out: str, steps: list[dict[str, Any]], base: dict[str, Any]) -> Do
     return Documents(base["name"], View(datasets[0], tuple(datasets[1:])))
 
 
-def _no_column(finished: list[Documents], names: Sequence[str]) -> str:
+def _no_column(finished: list[Documents], names: Sequence[str], *, unfinished: bool) -> str:
     best = max(finished, key=lambda one: sum(name in one.columns for name in names))
     lost = next(name for name in names if name not in best.columns)
     if there := [one.name for one in finished if lost in one.columns]:
@@ -125,7 +126,9 @@ def _no_column(finished: list[Documents], names: Sequence[str]) -> str:
             f"'{there[0]}' have; `carry:` in a `select` takes columns along"
         )
     words = sorted({name for one in finished for name in one.columns})
-    return f"no documents of the run have a column '{lost}'{nearest(lost, words) or '; there are ' + ', '.join(words)}"
+    rest = "; the run is not finished: run it again to go on" if unfinished else ""
+    hint = "" if unfinished else nearest(lost, words) or "; there are " + ", ".join(words)
+    return f"no documents of the run have a column '{lost}'{rest}{hint}"
 
 
 # --- lines: what is kept of a document -------------------------------------------------------------------------------

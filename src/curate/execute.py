@@ -63,6 +63,9 @@ def pool(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Iterable[Any]
     holder = _Pool(workers)
     try:
         yield holder.map
+    except KeyboardInterrupt:  # a unit that is stopped anywhere is made again, so nobody waits for it
+        holder.terminate()
+        raise
     finally:  # workers that are told to leave while this process does may wait for work for ever
         holder.executor.shutdown(cancel_futures=True)
 
@@ -74,6 +77,11 @@ class _Pool:
 
     def stop(self) -> None:
         self.executor.shutdown(wait=False, cancel_futures=True)
+
+    def terminate(self) -> None:
+        # Python 3.14 has `terminate_workers`; before that nothing public names a pool's processes.
+        for process in tuple((self.executor._processes or {}).values()):
+            process.terminate()
 
     def map(self, work: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Any]:
         every = list(jobs)

@@ -363,8 +363,5 @@ def _median(pool: np.ndarray, target: np.ndarray) -> float:
     few = Distances(pool[:MEDIAN_ROWS], grid(target[:MEDIAN_ROWS])).block(0, MEDIAN_ROWS)
     median = float(np.median(few))
     if median <= 0:
-        raise RecipeError(
-            f"the median cost of transport is {median:g}: vectors are alike, so `epsilon` has no default; give one "
-            "above 0"
-        )
+        raise RecipeError("the median cost is 0: vectors are alike, so `epsilon` has no default; give one above 0")
     return median
