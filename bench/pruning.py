@@ -97,6 +97,7 @@ def compared(options: argparse.Namespace, keep: float, seed: int) -> dict[str, d
         measure.cost([*command, "-j", str(options.jobs)], log=work / "log")
         asked = [part for name, rule in METHODS.items() for part in ("--method", f"{name}={rule}")]
         command = [str(options.curate), "compare-selection", str(work / "run"), *asked, "--json", "--seeds", "1"]
+        command += ["--among", f"not ({seen})"]  # nobody may choose the targets
         return {
             measured: bits([*command, *held, "-j", str(options.jobs)])
             for measured, held in {"corpus": [], "target": ["--held-out", unseen]}.items()

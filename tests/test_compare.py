@@ -254,6 +254,23 @@ def test_documents_held_out_are_never_selected(done, tmp_path):
     assert close["bits_per_word"]["mean"] == pytest.approx(total / sum(m["words"] for m in measured.values()), abs=1e-5)
 
 
+def test_only_documents_among_those_are_selected(done, tmp_path):
+    asked = Asked([("all", "words >= 0"), ("long", "words > 60")], held_out="words = 44", among="source <> 'readme'")
+    told = compare_selection(done, asked, folder=str(tmp_path))
+    for method in told["methods"]:
+        assert method["sources"]["readme"]["documents"] == 0, method["name"]
+        assert method["documents"]
+    everybody = rows_of(done)
+    free = [
+        words != 44 and source != "readme"
+        for words, source in zip(everybody["words"].to_pylist(), everybody["source"].to_pylist(), strict=True)
+    ]
+    assert told["documents"] == sum(free)
+    assert set(pq.read_table(tmp_path / "map.parquet")["source"].to_pylist()) == {"docs", "code"} & set(
+        everybody["source"].to_pylist()
+    )
+
+
 def test_a_model_is_made_of_so_many_tokens_at_most(done):
     told = compare_selection(done, Asked(METHODS, measure_tokens=700, seeds=2))
     assert 700 <= told["measure"]["words_per_model"]["most"] < 700 + 400

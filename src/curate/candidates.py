@@ -137,19 +137,20 @@ def _no_column(finished: list[Documents], names: Sequence[str], *, unfinished: b
 @dataclass(frozen=True)
 class Question:
     """What is asked of every document: the expressions of the methods, the one that holds it out (None: one text of 50
-    is, by a keyed draw of its id, so with all its exact copies), the column that it weighs by; where lines go, and how
-    many seeds there are."""
+    is, by a keyed draw of its id, so with all its exact copies), the column that it weighs by; where lines go, how many
+    seeds there are, and the expression without which a document is not selected by any method."""
 
     methods: tuple[str, ...]
     held_out: str | None
     unit: str
     scratch: str
     seeds: int
+    among: str | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
         """Columns that lines are made of."""
-        every = (*self.methods, *([self.held_out] if self.held_out else []))
+        every = (*self.methods, *(given for given in (self.held_out, self.among) if given))
         named = [name for expression in every for name in expressions.columns(expression)]
         return tuple(dict.fromkeys((*READS, self.unit, *named)))
 
@@ -183,10 +184,8 @@ class Queue:
 
 def members(lines: pa.Table, who: int) -> np.ndarray:
     """Documents of a method by number, or of EVERY or HELD, bool[n]; methods keep none that are held out."""
-    held: np.ndarray = lines["held"].to_numpy()
-    if who == HELD:
-        return held
-    return ~held if who == EVERY else ~held & kept_by(lines, who)
+    standing: np.ndarray = lines["held" if who == HELD else "free"].to_numpy()
+    return standing if who in (EVERY, HELD) else standing & kept_by(lines, who)
 
 
 def kept_by(lines: pa.Table, method: int) -> np.ndarray:
@@ -209,7 +208,8 @@ def get(uri: str) -> pa.Table:
 
 
 def lines_of(scratch: str, shard: int) -> pa.Table:
-    """The lines of a shard: `key` uint64, `weight` int64, `methods` uint32 (a bit for each), `held` bool."""
+    """The lines of a shard: `key` uint64, `weight` int64, `methods` uint32 (a bit for each), `held` bool,
+    and `free` bool: a method may keep it."""
     return get(store.join(scratch, f"lines-{shard}"))
 
 
@@ -245,8 +245,9 @@ def _scan(job: Job, question: Question) -> Scanned:
         held = keyed_by(table.select(["id"]), _HELD) < threshold(HELD_SHARE)
     else:
         held = expressions.evaluate(question.held_out, table)[0]
+    free = ~held & expressions.evaluate(question.among, table)[0] if question.among else ~held
     weight = one(table[question.unit]).fill_null(0).cast(pa.int64())
-    made = pa.table({"key": key, "weight": weight, "methods": bits, "held": pa.array(held)})
+    made = pa.table({"key": key, "weight": weight, "methods": bits, "held": pa.array(held), "free": pa.array(free)})
     put(store.join(question.scratch, f"lines-{job.shard}"), made)
     queues = question.queues()
     levels = np.zeros((len(queues), 1 << _BITS), np.int64)

@@ -45,16 +45,18 @@ class Asked:
 
     The budget: `tokens`, or `keep` as a share of all that is not held out; without both, what the smallest method
     keeps. `held_out`: an expression; without one a keyed draw holds out one text of 50 with its exact copies; near
-    copies stay, and what keeps them is closer to the held-out text. `seeds`: cuts by different draws. `by`, `cluster`,
-    `embedding`: columns (the last two None: `cluster` and `embedding`, where there are such); `of`: the step whose
-    documents are meant. `measure_tokens`: the most tokens that a bigram model is made of, and the most of held-out
-    text. `examples`: documents shown for each method and side.
+    copies stay, and what keeps them is closer to the held-out text. `among`: only documents for which this holds may be
+    selected, say all that are no targets, which `target` cannot choose. `seeds`: cuts by different draws. `by`,
+    `cluster`, `embedding`: columns (the last two None: `cluster` and `embedding`, where there are such); `of`: the step
+    whose documents are meant. `measure_tokens`: the most tokens that a bigram model is made of, and the most of
+    held-out text. `examples`: documents shown for each method and side.
     """
 
     methods: Sequence[tuple[str, str]]
     tokens: int | None = None
     keep: float | None = None
     held_out: str | None = None
+    among: str | None = None
     seeds: int = 3
     by: str = "source"
     cluster: str | None = None
@@ -77,6 +79,8 @@ class Asked:
             _parsed(f"method '{name}'", expression)
         if self.held_out is not None:
             _parsed("held-out documents", self.held_out)
+        if self.among is not None:
+            _parsed("documents to select among", self.among)
         if self.tokens is not None and self.keep is not None:
             raise RecipeError("give a budget in tokens or as a share (keep), not both")
         if self.tokens is not None and self.tokens < 1:
@@ -123,7 +127,7 @@ def compare_selection(out: str, asked: Asked, *, map: Map = serial, folder: str 
         raise RecipeError("the name of a folder to write to is wanted, found ''")
     found = _documents(out, asked)
     with tempfile.TemporaryDirectory(prefix="curate-compare-") as scratch:
-        question = Question(asked.expressions, asked.held_out, _unit(found), scratch, asked.seeds)
+        question = Question(asked.expressions, asked.held_out, _unit(found), scratch, asked.seeds, asked.among)
         scan = scanned(found.jobs(question.reads), question, map)
         budget = _budget(asked, scan, question.unit)
         texts, plan = _plan(asked, found, question, scan, budget, map)
@@ -143,6 +147,7 @@ def compare_selection(out: str, asked: Asked, *, map: Map = serial, folder: str 
         "by": asked.by,
         "methods": comparison.methods(named, totals, budget, seen, examples=asked.examples),
         "overlap": comparison.overlap(asked.names, seen),
+        "among": asked.among,
         "held_out": {"where": asked.held_out, **_held(scan, seen)},
         "measure": measure,
         "map": None,
@@ -170,7 +175,7 @@ def _parsed(what: str, expression: str) -> None:
 
 
 def _documents(out: str, asked: Asked) -> Documents:
-    every = (*asked.expressions, *([asked.held_out] if asked.held_out else []))
+    every = (*asked.expressions, *(given for given in (asked.held_out, asked.among) if given))
     names = [name for expression in every for name in expressions.columns(expression)]
     wanted = [asked.by, *(name for name in (asked.cluster, asked.embedding) if name)]
     found = candidates.documents(out, names, wanted, asked.of)

@@ -18,7 +18,7 @@ def register(add: Add, show: Show) -> None:
         from curate.compare import Asked, compare_selection
         from curate.execute import pool
 
-        given = ("tokens", "keep", "held_out", "seeds", "by", "cluster", "embedding", "of", "measure_tokens")
+        given = ("tokens", "keep", "held_out", "among", "seeds", "by", "cluster", "embedding", "of", "measure_tokens")
         asked = Asked(tuple(options.method), **{name: getattr(options, name) for name in given})
         with pool(options.jobs) as workers:
             show(compare_selection(options.run, asked, map=workers, folder=options.out), options, compare_report.show)
@@ -38,6 +38,7 @@ def register(add: Add, show: Show) -> None:
     sub.add_argument("--tokens", type=_whole, metavar="N", help="the budget (default what the smallest method keeps)")
     sub.add_argument("--keep", type=float, metavar="SHARE", help="the budget as a share of all")
     sub.add_argument("--held-out", metavar="EXPR", help="documents to measure by (default a keyed 1 in 50)")
+    sub.add_argument("--among", metavar="EXPR", help="only documents for which this holds may be selected")
     sub.add_argument("--seeds", type=_whole, default=3, metavar="N", help="cuts by different draws (default 3)")
     sub.add_argument("--by", default="source", metavar="COLUMN", help="what shares are told by (default source)")
     sub.add_argument("--cluster", metavar="COLUMN", help="cluster numbers (default cluster, if there is one)")

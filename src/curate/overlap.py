@@ -14,7 +14,7 @@ import xxhash
 
 from curate import bigrams, store
 from curate.arrow import one
-from curate.candidates import HELD, Job, Queue, kept_by, lines_of, members, put
+from curate.candidates import EVERY, Job, Queue, kept_by, lines_of, members, put
 
 LIKE = 0.95
 """A document whose `semantic_similarity` is above this counts as a near duplicate."""
@@ -123,7 +123,7 @@ def _near(table: pa.Table, plan: Look, chosen: np.ndarray) -> np.ndarray:
 def _examples(table: pa.Table, plan: Look, lines: pa.Table) -> Iterator[list[tuple[int, str, str]]]:
     """Documents of the smallest draws that one expression alone keeps, and those that it alone drops."""
     kept = np.array([kept_by(lines, method) for method in range(plan.methods)])
-    votes, free = kept.sum(axis=0), ~members(lines, HELD)
+    votes, free = kept.sum(axis=0), members(lines, EVERY)
     key = lines["key"].to_numpy()
     for mine in kept:
         for alone in (mine & (votes == 1), ~mine & (votes == plan.methods - 1)):

@@ -223,6 +223,7 @@ def _comparison() -> dict[str, Any]:
             "by": _TEXT,
             "methods": {"type": "array", "items": method},
             "overlap": _closed(dict.fromkeys(("jaccard", "contained"), _map(_map(_NUMBER)))),
+            "among": maybe,
             "held_out": held_out,
             "measure": _closed({**measure, "unknown_words": _WHOLE, "words_per_model": words}),
             "map": _or_null(_closed({"file": _TEXT, "documents": _WHOLE, "variance": variance})),
