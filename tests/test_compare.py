@@ -316,6 +316,7 @@ def test_cuts_are_where_sorting_ends(lines, borders, goal):
                 "weight": pa.array(weight, pa.int64()),
                 "methods": pa.array(methods, pa.uint32()),
                 "held": pa.array(held, pa.bool_()),
+                "free": pa.array([not one for one in held], pa.bool_()),
             }
         )
         candidates.put(store.join(scratch, f"lines-{shard}"), table)
