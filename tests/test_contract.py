@@ -32,7 +32,7 @@ from curate.stages.embed import Embed
 from curate.stages.exact import Exact
 from curate.stages.heuristics import Heuristics
 from curate.stages.language import Language
-from curate.stages.mix import Mix
+from curate.stages.mix import Mix, Phase
 from curate.stages.near import Near
 from curate.stages.pack import Pack
 from curate.stages.prune import Prune
@@ -118,7 +118,7 @@ def examples() -> dict[str, Stage]:
         Rate({"docs": Rating(4.0, "explains"), "code": Rating(2.5, "terse")}),
         Rank(of="words", by="source", among="not duplicate"),
         tokenize,
-        Mix(weights={"docs": 1.0, "code": 2.0}, max_epochs=60.0, tokens=3000, validation=0.1),
+        Mix(weights={"docs": 1.0, "code": 2.0}, max_epochs=60.0, beyond_sixteen=True, tokens=3000, validation=0.1),
         Pack(window=16, shard_tokens=64).bind(lineage),
     ]
     return {stage.kind: stage for stage in made}
@@ -291,6 +291,8 @@ OTHER: dict[str, Any] = {
     "temperature": 3.0,
     "tokens": 2999,
     "max_epochs": 3.0,
+    "bucket": "origin",
+    "at_cap": "clip",
     "validation": 0.2,
     "cluster": "origin",
     "seed": 1,
@@ -334,6 +336,8 @@ OF_ITS_OWN: dict[str, dict[str, Any]] = {
     "target sample": {"by": "got", "task": None, "sample": 9},
     "target targets": {"by": "got", "task": None, "targets": 9},
     "target epsilon": {"by": "got", "task": None, "epsilon": 0.1},
+    "mix phases": {"weights": None, "phases": (Phase("base", share=0.9), Phase("last", share=0.1))},
+    "mix beyond_sixteen": {"max_epochs": 16.0, "beyond_sixteen": False},
     "confirm of": {"of": "other_"},
     "confirm containment": {"jaccard": None, "containment": 0.5},
 }

@@ -1,10 +1,12 @@
-"""Mixing: quotas that sum to the budget, sources that meet them within one document, twins that are never parted."""
+"""Mixing: plans that are met within one document, phases that go on where the last one stopped, twins together."""
 
 import hashlib
+import json
 import math
 import re
 from collections import Counter
 
+import jsonschema
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,10 +16,14 @@ from hypothesis import strategies as st
 from oracles import mix as hashed
 from oracles import xxh3_64
 
+from curate import unit
 from curate.errors import RecipeError
-from curate.stages.mix import Mix, token_count
+from curate.mixture import Available, Infeasible, Plan
+from curate.recipe import build
+from curate.stages.mix import Mix, Phase, mixture_schema, token_count
 
 SOURCES = ["books", "code", "web", "ünï/x"]
+FREE = {"max_epochs": 1e300, "beyond_sixteen": True}
 have = st.dictionaries(st.sampled_from(SOURCES), st.integers(1, 10**12), min_size=1)
 weight = st.floats(1e-9, 1e9) | st.integers(1, 10).map(float)
 
@@ -33,6 +39,12 @@ def plans(draw):
 # ---------------------------------------------------------------- quotas
 
 
+def quotas_of(method, tokens):
+    """Tokens by source of a mixture of one phase, for sources that hold so much."""
+    (quotas,) = method.plan({source: Available(count, 1, source) for source, count in tokens.items()}).quotas
+    return quotas
+
+
 def token_more(weights):
     """So much more budget gives every source at least one token more."""
     return 2 * math.ceil(math.fsum(weights.values()) / min(weights.values()))
@@ -41,7 +53,7 @@ def token_more(weights):
 @given(plans(), st.integers(1, 10**15))
 def test_quotas_sum_to_the_budget_and_keep_their_shares(plan, budget):
     tokens, weights = plan
-    quotas = Mix(weights=weights, tokens=budget, max_epochs=1e300).quotas(tokens)
+    quotas = quotas_of(Mix(weights=weights, tokens=budget, **FREE), tokens)
     assert sum(quotas.values()) == budget
     total = math.fsum(weights.values())
     for source, one in weights.items():
@@ -53,19 +65,20 @@ def test_caps_are_kept_or_the_feasible_budget_is_said_and_is_feasible(plan, budg
     tokens, weights = plan
 
     def quotas(budget):
-        return Mix(weights=weights, tokens=budget, max_epochs=max_epochs).quotas(tokens)
+        return quotas_of(Mix(weights=weights, tokens=budget, max_epochs=max_epochs), tokens)
 
     try:
         made, refused = quotas(budget), ""
     except RecipeError as error:
         refused = str(error)
     if refused:
-        feasible = int(re.search(r"epochs of the .* at most ([\d,]+) tokens are feasible", refused)[1].replace(",", ""))
+        found = re.search(r"at most ([\d,]+) tokens are feasible", refused)
+        assume(found)
+        feasible = int(found[1].replace(",", ""))
         assert feasible < budget
-        assume(feasible)
         made = quotas(feasible)
         assert sum(made.values()) == feasible
-        with pytest.raises(RecipeError, match="are feasible"):
+        with pytest.raises(Infeasible):
             quotas(feasible + token_more(weights))
     assert all(made[source] <= max_epochs * tokens[source] for source in made)
 
@@ -73,41 +86,55 @@ def test_caps_are_kept_or_the_feasible_budget_is_said_and_is_feasible(plan, budg
 @given(plans())
 def test_without_a_budget_nothing_is_repeated_and_one_source_is_used_up(plan):
     tokens, weights = plan
-    quotas = Mix(weights=weights).quotas(tokens)
+    assume(all(tokens[source] * math.fsum(weights.values()) / one >= 1 for source, one in weights.items()))
+    quotas = quotas_of(Mix(weights=weights), tokens)
     assert all(quotas[source] <= tokens[source] for source in quotas)
     larger = sum(quotas.values()) + token_more(weights)
-    with pytest.raises(RecipeError, match="are feasible"):
-        Mix(weights=weights, tokens=larger, max_epochs=1.0).quotas(tokens)
+    with pytest.raises(Infeasible):
+        quotas_of(Mix(weights=weights, tokens=larger, max_epochs=1.0), tokens)
 
 
 def test_a_cap_below_one_epoch_caps_the_natural_budget():
-    assert Mix(max_epochs=0.5).quotas({"a": 100, "b": 300}) == {"a": 50, "b": 150}
-    with pytest.raises(RecipeError, match="leaves not one token to draw"):
-        Mix(max_epochs=1e-9).quotas({"a": 100})
+    assert quotas_of(Mix(max_epochs=0.5), {"a": 100, "b": 300}) == {"a": 50, "b": 150}
+    with pytest.raises(Infeasible, match="No budget is feasible"):
+        quotas_of(Mix(max_epochs=1e-9), {"a": 100})
+
+
+def test_caps_by_source_are_met_where_no_budget_is_given():
+    tokens = {"wiki": 100, "web": 1000}
+    assert quotas_of(Mix(weights={"wiki": 1, "web": 1}, max_epochs={"wiki": 3}), tokens) == {"wiki": 300, "web": 300}
+    assert quotas_of(Mix(weights={"wiki": 1, "web": 1}, max_epochs=3.0), tokens) == {"wiki": 100, "web": 100}
+
+
+def test_what_breaks_a_cap_is_refused_or_clipped():
+    tokens, asked = {"wiki": 100, "web": 1000}, {"weights": {"wiki": 1.0, "web": 1.0}, "tokens": 500, "max_epochs": 2.0}
+    with pytest.raises(Infeasible, match=r"^mix: .*'wiki'"):
+        quotas_of(Mix(**asked), tokens)
+    assert quotas_of(Mix(**asked, at_cap="clip"), tokens) == {"wiki": 200, "web": 300}
 
 
 def test_temperature_flattens():
     tokens = {"small": 10**3, "large": 10**9}
-    assert Mix(tokens=10**6, temperature=1, max_epochs=1e9).quotas(tokens) == {"small": 1, "large": 999_999}
+    assert quotas_of(Mix(tokens=10**6, temperature=1, **FREE), tokens) == {"small": 1, "large": 999_999}
     share = 1 / (1 + 10 ** (6 / 2))
-    assert Mix(tokens=10**6, temperature=2, max_epochs=1e9).quotas(tokens)["small"] == round(share * 10**6)
-    assert Mix(tokens=10**6, temperature=1e9, max_epochs=1e9).quotas(tokens)["small"] == 500_000
-    assert Mix(tokens=10**6, temperature=1e-3, max_epochs=1e9).quotas(tokens) == {"large": 10**6}
+    assert quotas_of(Mix(tokens=10**6, temperature=2, **FREE), tokens)["small"] == round(share * 10**6)
+    assert quotas_of(Mix(tokens=10**6, temperature=1e9, **FREE), tokens)["small"] == 500_000
+    assert quotas_of(Mix(tokens=10**6, temperature=1e-3, **FREE), tokens) == {"large": 10**6}
 
 
 @pytest.mark.parametrize(
     ("weights", "tokens", "message"),
     [
-        ({"wbe": 1.0}, {"web": 5}, "no documents of source 'wbe'; did you mean 'web'"),
-        ({"x": 1.0}, {"web": 5, "books": 5}, "no documents of source 'x'; sources are web, books"),
-        ({"web": 1.0, "books": 1.0}, {"web": 5, "books": 0}, "no documents of source 'books'"),
+        ({"wbe": 1.0}, {"web": 5}, "no documents of 'wbe'; did you mean 'web'"),
+        ({"x": 1.0}, {"web": 5, "books": 5}, "no documents of 'x'; there are books, web"),
+        ({"web": 1.0, "books": 1.0}, {"web": 5, "books": 0}, "no documents of 'books'"),
         ({"web": 1.0}, {}, "no documents are left to draw from"),
         (None, {"web": 0}, "no documents are left to draw from"),
     ],
 )
 def test_a_source_without_documents_is_named(weights, tokens, message):
     with pytest.raises(RecipeError, match=message):
-        Mix(weights=weights).quotas(tokens)
+        quotas_of(Mix(weights=weights), tokens)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +170,12 @@ def test_what_is_no_token_count_is_refused(said):
         {"seed": -1},
         {"seed": 2**63},
         {"tokens": "many"},
+        {"max_epochs": 17.0},
+        {"max_epochs": {"web": 17.0}},
+        {"max_epochs": {"web": 0.0}},
+        {"weights": {"a": 1.0}, "fit": "a.json"},
+        {"weights": {"a": 1.0}, "phases": (Phase("a"),)},
+        {"phases": (Phase("a", share=0.5), Phase("A", share=0.5))},
     ],
 )
 def test_wrong_parameters_are_refused(wrong):
@@ -173,28 +206,42 @@ def corpus(rows):
 
 
 def mixed(method, table, borders=(), part_rows=1000):
-    """Copies and held-out marks of all documents."""
+    """Copies, held-out marks and copies by phase of all documents, and the content of `mixture.json`."""
     with driven(method, cut_into(table, borders), part_rows=part_rows) as run:
         made = pa.concat_tables(run.applied())
-    assert made.schema == pa.schema([("copies", pa.int32()), ("validation", pa.bool_())])
-    return made["copies"].to_pylist(), made["validation"].to_pylist()
+        ending = method.finish([], [], unit.load_verdict(run.verdict, None))
+    fields = [("copies", pa.int32()), ("validation", pa.bool_())]
+    if method.phases:
+        fields.append(("phase_copies", pa.list_(pa.int32(), len(method.phases))))
+    assert made.schema == pa.schema(fields)
+    columns = [made[name].to_pylist() if name in made.column_names else None for name in
+               ("copies", "validation", "phase_copies")]  # fmt: skip
+    return (*columns, json.loads(ending["mixture.json"]))
 
 
 def slowly(method, table, validation):
-    """Whole repeats for all, and one more for those that come first in keyed order until the quota is reached."""
+    """Copies phase by phase. Up to the end of each, whole repeats for all, and one more for those that come first in
+    keyed order until the quota is reached."""
     rows = table.to_pylist()
+    groups = [row["source"] + (f"/{row[method.bucket] or 'none'}" if method.bucket else "") for row in rows]
     train = [n for n in range(len(rows)) if not validation[n]]
-    tokens = Counter()
+    have = {group: Available(0, 0, group) for group in sorted({groups[n] for n in train})}
     for n in train:
-        tokens[rows[n]["source"]] += rows[n]["tokens"]
-    copies = [int(one) for one in validation]
-    for source, quota in method.quotas(dict(sorted(tokens.items()))).items():
-        mine = [n for n in train if rows[n]["source"] == source]
-        repeats, rest = divmod(quota, tokens[source])
-        for n in sorted(mine, key=lambda n: key_of(rows[n], method.seed)):
-            copies[n] = repeats + (rest > 0)
-            rest -= rows[n]["tokens"]
-    return copies
+        one = have[groups[n]]
+        have[groups[n]] = Available(one.tokens + rows[n]["tokens"], one.documents + 1, rows[n]["source"])
+    plan = method.plan(have)
+    copies = [[] for _ in rows]
+    for j in range(len(plan.quotas)):
+        total = [0] * len(rows)
+        for group in have:
+            quota = sum(one.get(group, 0) for one in plan.quotas[: j + 1])
+            repeats, rest = divmod(quota, have[group].tokens)
+            for n in sorted((n for n in train if groups[n] == group), key=lambda n: key_of(rows[n], method.seed)):
+                total[n] = repeats + (rest > 0)
+                rest -= rows[n]["tokens"]
+        for n in range(len(rows)):
+            copies[n].append(total[n] - sum(copies[n]))
+    return plan, copies
 
 
 def key_of(row, seed):
@@ -202,44 +249,80 @@ def key_of(row, seed):
     return hashed(both, seed)
 
 
+TARGETS = [
+    {"weights": {"web": 3.0, "books": 1.0}},
+    {"epochs": {"web": 0.25}},
+    {"temperature": 2.0},
+    {"utility": {"web": 1.0, "books": 2.0, "code": 0.5}},
+    {},
+]
+shapes = st.one_of(
+    st.just(()),
+    st.just((Phase("all"),)),
+    st.tuples(st.sampled_from(TARGETS), st.sampled_from(TARGETS)).map(
+        lambda two: (Phase("base", share=0.8, **two[0]), Phase("last", **two[1]))
+    ),
+    st.just((Phase("a", share=0.5), Phase("b", share=0.3), Phase("c", share=0.2, weights={"web": 1.0}))),
+)
+
+
 @given(
     documents,
-    st.floats(0.01, 3.9),
+    st.floats(0.1, 3.9),
     st.integers(0, 2**63 - 1),
-    st.sampled_from([0.0, 0.3]),
+    st.sampled_from([{}, {"validation": 0.3, "cluster": "cluster"}]),
+    shapes,
+    st.sampled_from([None, "cluster"]),
     st.lists(st.integers(0, 40), max_size=3),
     st.sampled_from([1, 7, 1000]),
 )
-def test_copies_are_those_of_the_slow_twin_however_shards_are_cut(rows, epochs, seed, validation, borders, part_rows):
-    table = corpus(rows)
-    method = Mix(seed=seed, validation=validation, cluster="cluster")
-    held = method.held_out(table).tolist()
-    assume(not all(held))
-    total = sum(tokens for (_, tokens, _), out in zip(rows, held, strict=True) if not out)
-    method = Mix(tokens=max(1, int(total * epochs)), seed=seed, validation=validation, cluster="cluster")
-    copies, marked = mixed(method, table, borders, part_rows)
+def test_copies_are_those_of_the_slow_twin_however_shards_are_cut(
+    rows, epochs, seed, holdout, phases, bucket, borders, part_rows
+):
+    table = corpus([*rows, ("web", 7, None), ("books", 3, None), ("code", 2, None)])
+    held = Mix(seed=seed, **holdout).held_out(table).tolist()
+    trained = {source for source, out in zip(table["source"].to_pylist(), held, strict=True) if not out}
+    assume(trained == {"web", "books", "code"})
+    total = sum(tokens for tokens, out in zip(table["tokens"].to_pylist(), held, strict=True) if not out)
+    asked = {"tokens": max(1, int(total * epochs)), "seed": seed, "phases": phases, "bucket": bucket}
+    method = Mix(**asked, **holdout, **FREE)
+    try:
+        plan, wanted = slowly(method, table, held)
+    except Infeasible:
+        assume(False)
+    made = copies, marked, by_phase, told = mixed(method, table, borders, part_rows)
     assert marked == held
-    assert copies == slowly(method, table, held)
-    assert (copies, marked) == mixed(method, table)
+    assert copies == [1 if out else sum(each) for out, each in zip(held, wanted, strict=True)]
+    assert by_phase == (wanted if phases else None)
+    assert made == mixed(method, table)
+    check_told(told, plan, wanted, table, method)
 
 
-@given(documents, st.floats(0.01, 3.9), st.dictionaries(st.sampled_from(SOURCES[:3]), weight, min_size=1))
-def test_realised_tokens_are_within_a_document_of_the_quota(rows, epochs, weights):
-    table = corpus(rows)
-    sources = Counter()
-    for source, tokens, _ in rows:
-        sources[source] += tokens
-    assume(set(weights) <= set(sources))
-    method = Mix(weights=weights, tokens=max(1, int(sum(sources.values()) * epochs)), max_epochs=1e300)
-    quotas = method.quotas(dict(sources))
-    assume(max(quotas[s] / sources[s] for s in quotas) < 2**31)
-    copies, _ = mixed(method, table)
-    for source in sources:
-        drawn = sum(n * tokens for n, (s, tokens, _) in zip(copies, rows, strict=True) if s == source)
-        largest = max(tokens for s, tokens, _ in rows if s == source)
-        assert quotas.get(source, 0) <= drawn < quotas.get(source, 0) + largest
-        mine = [n for n, (s, _, _) in zip(copies, rows, strict=True) if s == source]
-        assert max(mine) - min(mine) <= 1
+def check_told(told, plan, copies, table, method):
+    """`mixture.json` is the plan, and what the documents make of it: each group within one document, none ahead."""
+    jsonschema.validate(told, mixture_schema())
+    drawn = told.pop("drawn")
+    assert Plan.read(told) == plan
+    rows = table.to_pylist()
+    groups = [row["source"] + (f"/{row[method.bucket] or 'none'}" if method.bucket else "") for row in rows]
+    held = method.held_out(table)
+    for j, phase in enumerate(drawn):
+        assert phase["name"] == plan.phases[j]
+        for group, one in plan.available.items():
+            mine = [n for n in range(len(rows)) if groups[n] == group and not held[n]]
+            tokens = [sum(copies[n][k] * rows[n]["tokens"] for n in mine) for k in range(j + 1)]
+            assert phase["tokens_by_group"].get(group, 0) == tokens[j]
+            assert phase["documents_by_group"].get(group, 0) == sum(copies[n][j] for n in mine)
+            assert phase["epochs_by_group"].get(group, 0) == pytest.approx(tokens[j] / one.tokens, abs=1e-6)
+            quota = sum(quotas.get(group, 0) for quotas in plan.quotas[: j + 1])
+            assert quota <= sum(tokens) < quota + max(rows[n]["tokens"] for n in mine)
+            seen = [sum(copies[n][: j + 1]) for n in mine]
+            assert max(seen) - min(seen) <= 1, "nobody is seen once more before all are seen as often"
+        assert phase["tokens"] == sum(phase["tokens_by_group"].values())
+    for group, one in plan.available.items():
+        worth = sum(phase["effective_by_group"].get(group, 0) for phase in drawn)
+        assert worth <= sum(phase["tokens_by_group"].get(group, 0) for phase in drawn) + 1
+        assert worth >= min(plan.drawn[group], one.tokens) - 1
 
 
 @given(documents, st.integers(1, 2000), st.integers(1, 2000))
@@ -248,7 +331,7 @@ def test_a_larger_budget_holds_the_smaller_one(rows, less, more):
     total = sum(tokens for _, tokens, _ in rows)
     smallest = min(Counter(source for source, _, _ in rows).values()) / total
     assume(less + 2 / smallest <= more)
-    small, large = (mixed(Mix(tokens=n, max_epochs=1e9), table)[0] for n in (less, more))
+    small, large = (mixed(Mix(tokens=n, **FREE), table)[0] for n in (less, more))
     assert all(a <= b for a, b in zip(small, large, strict=True))
 
 
@@ -266,8 +349,112 @@ def test_every_seed_draws_others():
 
 
 def test_a_source_that_is_not_named_is_not_drawn():
-    copies, _ = mixed(Mix(weights={"web": 1.0}), corpus([("web", 5, None), ("books", 5, None)]))
+    copies, *_ = mixed(Mix(weights={"web": 1.0}), corpus([("web", 5, None), ("books", 5, None)]))
     assert copies == [1, 0]
+
+
+# ---------------------------------------------------------------- phases
+
+
+def test_two_phases_of_the_worked_example():
+    """Base .80/.14/.04/.02, the last fifth .30/.40/.20/.10 of 1,000 tokens: epochs .35, .96, 1.8, 3.6."""
+    have = {"web": 2000, "code": 200, "wiki": 40, "math": 10}
+    rows = [(source, 1, None) for source, count in have.items() for _ in range(count)]
+    base = Phase("base", share=0.8, weights={"web": 0.8, "code": 0.14, "wiki": 0.04, "math": 0.02})
+    last = Phase("last", weights={"web": 0.3, "code": 0.4, "wiki": 0.2, "math": 0.1})
+    _, _, phases, told = mixed(Mix(tokens=1000, phases=(base, last)), corpus(rows), part_rows=300)
+    counted = [Counter(), Counter()]
+    for (source, _, _), each in zip(rows, phases, strict=True):
+        for counter, count in zip(counted, each, strict=True):
+            counter[source] += count
+    assert counted == [
+        {"web": 640, "code": 112, "wiki": 32, "math": 16},
+        {"web": 60, "code": 80, "wiki": 40, "math": 20},
+    ]
+    assert {group: one["epochs"] for group, one in told["groups"].items()} == pytest.approx(
+        {"web": 0.35, "code": 0.96, "wiki": 1.8, "math": 3.6}, abs=1e-12
+    )
+
+
+def test_buckets_may_have_targets_and_caps_of_their_own():
+    rows = [("web", 1, bucket) for bucket in "pq" for _ in range(50)] + [("code", 1, None)] * 100
+    method = Mix(
+        tokens=250,
+        bucket="cluster",
+        phases=(Phase("all", weights={"web/p": 2.0, "web/q": 1.0, "code": 2.0}),),
+        max_epochs={"web/p": 2.0, "code": 1.0},
+    )
+    copies, _, _, told = mixed(method, corpus(rows))
+    assert copies == [2] * 50 + [1] * 150
+    assert told["groups"]["code/none"]["allowed"] == 100
+    with pytest.raises(Infeasible, match="'web/p'"):
+        mixed(Mix(tokens=250, bucket="cluster", max_epochs={"web/p": 0.5}), corpus(rows))
+
+
+def test_a_bucket_is_a_word_without_a_slash():
+    table = corpus([("web", 1, "a/b"), ("web", 1, "c")])
+    with pytest.raises(RecipeError, match="holds 'a/b'; no name of a bucket has a slash"):
+        mixed(Mix(bucket="cluster"), table)
+    scored = table.set_column(4, "cluster", pa.array([0.5, 1.5]))
+    with pytest.raises(RecipeError, match="is a column of double; words or whole numbers are wanted"):
+        mixed(Mix(bucket="cluster"), scored)
+    numbered = table.set_column(4, "cluster", pa.array([3, None], pa.int8()))
+    assert set(mixed(Mix(bucket="cluster"), numbered)[3]["groups"]) == {"web/3", "web/none"}
+
+
+def test_a_source_with_a_slash_is_no_bucket():
+    table = corpus([("ünï/x", 1, None), ("ünï", 1, None)])
+    assert mixed(Mix(weights={"ünï": 1.0}), table)[0] == [0, 1]
+    told = mixed(Mix(bucket="cluster"), table)[3]
+    assert {group: one["source"] for group, one in told["groups"].items()} == {"ünï/x/none": "ünï/x", "ünï/none": "ünï"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"name": ""}, "its name is that of a folder"),
+        ({"name": ".a"}, "its name is that of a folder"),
+        ({"name": "a/b"}, "its name is that of a folder"),
+        ({"name": "a", "share": 0.5, "tokens": 5}, "`share` and `tokens`"),
+        ({"name": "a", "share": -0.5}, "`share` of phase 'a' is -0.5"),
+        ({"name": "a", "weights": {"a": 1.0}, "fit": "x.json"}, "weights and fit; a phase has one target"),
+        ({"name": "a", "weights": {"a": 1.0}, "rest": "b"}, "`rest`"),
+        ({"name": "a", "counts": {"a": "lots"}}, "a budget is a number of tokens"),
+        ({"name": "a", "weights": {"a": -1.0}}, "is -1.0"),
+    ],
+)
+def test_wrong_phases_are_refused(wrong, message):
+    with pytest.raises(RecipeError, match=message):
+        Phase(**wrong)
+
+
+def test_phases_in_a_recipe():
+    phases = [
+        {"name": "base", "share": 0.9, "counts": {"web": "2K"}, "rest": "code"},
+        {"name": "last", "epochs": {"web": 1}},
+    ]
+    method = build(Mix, {"phases": phases, "tokens": "1M", "max_epochs": {"web": 8}, "bucket": "language"})
+    assert method.phase_names == ("base", "last")
+    assert method.adds == ("copies", "validation", "phase_copies")
+    assert "language" in method.reads
+    assert method.spec().phases[0].counts == {"web": 2000}
+    assert any("web" in said for said in method.remarks(0))
+    with pytest.raises(RecipeError, match="weigths"):
+        build(Mix, {"phases": [{"name": "base", "weigths": {"web": 1}}]})
+
+
+def test_a_trial_run_draws_in_proportion():
+    phases = (
+        Phase("base", tokens="8K", weights={"web": 1.0, "code": 1.0}),
+        Phase("last", counts={"web": 1001, "code": 999}),
+    )
+    small = Mix(phases=phases, max_epochs=1.0).sampled(0.1)
+    plan = small.plan({"web": Available(10, 1), "code": Available(10, 1)})
+    assert plan.sizes == (800, 200)
+    assert plan.quotas == ({"web": 400, "code": 400}, {"web": 100, "code": 100})
+    assert Mix(tokens="1M").sampled(0.25).spec().tokens == 250_000
+    odd = tuple(Phase(name, tokens=5) for name in "abc")
+    assert Mix(tokens=15, phases=odd).sampled(0.1).plan({"web": Available(10, 1)}).sizes == (1, 1, 1)
 
 
 # ---------------------------------------------------------------- validation
@@ -278,7 +465,7 @@ def test_twins_are_never_parted(rows, seed, share):
     table = corpus(rows)
     method = Mix(seed=seed, validation=share, cluster="cluster")
     assume(not method.held_out(table).all())
-    copies, held = mixed(method, table)
+    copies, held, *_ = mixed(method, table)
     for cluster in "pqr":
         assert len({out for out, (_, _, one) in zip(held, rows, strict=True) if one == cluster}) <= 1
     assert all(n == 1 for n, out in zip(copies, held, strict=True) if out)

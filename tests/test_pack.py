@@ -4,8 +4,10 @@ import hashlib
 import io
 import json
 import re
+import types
 from collections import defaultdict
 
+import jsonschema
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +18,8 @@ from hypothesis import strategies as st
 from oracles import mix as hashed
 from oracles import packed_slowly, xxh3_64
 
-from curate.errors import RecipeError
+from curate import schema
+from curate.errors import DataError, RecipeError
 from curate.stages.pack import Pack
 from curate.trainers import read_megatron_index
 from curate.windows import file_name
@@ -26,9 +29,11 @@ FACTS = {"vocabulary": 60_000, "end": "</s>", "end_id": 1, "pad": "<pad>", "pad_
 SOURCES = ["web", "books", "a/b c", "ünï"]
 
 
-def bound(window, *, pad_id=PAD, **parameters):
+def bound(window, *, pad_id=PAD, phases=(), **parameters):
     made_by = {"stage": {"tokens": {**FACTS, "pad_id": pad_id}}, "assets": {"tokenizer": "ab" * 32}}
-    return Pack(window, **parameters).bind({"ids": made_by})
+    mixed = {"maker": types.SimpleNamespace(phase_names=phases)}
+    lineage = {"ids": made_by, **({"copies": mixed, "phase_copies": mixed} if phases else {})}
+    return Pack(window, **parameters).bind(lineage)
 
 
 def text_of(number, length):
@@ -312,6 +317,110 @@ def test_the_manifest_says_how_ids_were_made():
     assert summary["dtype"] == "uint16"
     assert summary["tokenizer"] == {**FACTS, "sha256": "ab" * 32}
     assert (summary["window"], summary["packing"], summary["tail"], summary["seed"]) == (4, "concatenate", "drop", 0)
+
+
+# ---------------------------------------------------------------- phases
+
+NAMES = ("base", "last")
+phased = st.lists(
+    st.tuples(
+        st.sampled_from(SOURCES),
+        st.integers(1, 60) | st.integers(1, 5),
+        st.tuples(st.integers(0, 2), st.integers(0, 2)),
+        st.sampled_from([False, False, True]),
+    ),
+    max_size=25,
+)
+
+
+def corpus_of_phases(rows):
+    """A table of documents from (source, tokens, copies by phase, held out); what is held out is drawn once."""
+    table = corpus([(source, length, 1 if held else sum(each), held) for source, length, each, held in rows])
+    by_phase = [[0, 0] if held else list(each) for _, _, each, held in rows]
+    return table.append_column("phase_copies", pa.array(by_phase, pa.list_(pa.int32(), 2)))
+
+
+@given(phased, sizes, st.integers(0, 2**63 - 1), st.lists(st.integers(0, 25), max_size=3), st.sampled_from([6, 1000]))
+def test_phases_are_streams_whose_epochs_go_on(rows, size, seed, borders, part_rows):
+    method = bound(size[0], shard_tokens=size[1], tail="pad", seed=seed, phases=NAMES)
+    files, summary = packed(method, corpus_of_phases(rows), borders, part_rows)
+    assert (files, summary) == packed(method, corpus_of_phases(rows))
+    assert [phase["name"] for phase in summary["phases"]] == list(NAMES)
+    flat = [(source, length, 1 if held else sum(each), held) for source, length, each, held in rows]
+    for stream, copies in streams(flat, seed).items():
+        split, _, source = stream.partition("/")
+        if split == "validation":
+            continue
+        total = summary["splits"]["train"]["sources"][source]
+        found = []
+        for j, phase in enumerate(summary["phases"]):
+            mine = [(n, e) for n, e in copies if sum(rows[n][2][:j]) <= e < sum(rows[n][2][: j + 1])]
+            entry = phase["sources"].get(source)
+            assert (entry is None) == (not mine)
+            if entry is None:
+                continue
+            name = file_name(f"train/{phase['name']}/{source}", phase["name"])
+            assert all(shard["prefix"].rpartition("-")[0] == name for shard in entry["shards"])
+            ids = [np.frombuffer(files[f"{shard['prefix']}.bin"], np.uint16) for shard in entry["shards"]]
+            wanted = [one for n, _ in mine for one in text_of(n, rows[n][1])]
+            assert np.concatenate(ids).tolist() == wanted + [PAD] * (-len(wanted) % size[0])
+            assert entry["documents"] == len(mine)
+            assert entry["available_tokens"] == sum(row[1] for row in rows if row[0] == source and not row[3])
+            assert entry["epochs"] == pytest.approx(len(wanted) / entry["available_tokens"], abs=1e-6)
+            found.append(entry)
+        assert total["shards"] == [shard for entry in found for shard in entry["shards"]]
+        for name in ("tokens", "windows", "padding_tokens", "left_out_tokens", "documents"):
+            assert total[name] == sum(entry[name] for entry in found)
+    check_phases(summary, files)
+
+
+def check_phases(summary, files):
+    """Shares and blends of each phase, and the whole as `tokens.json` says it of a mixture of one phase."""
+    for phase in [*summary["phases"], *summary["splits"].values()]:
+        assert phase["tokens"] == sum(entry["tokens"] for entry in phase["sources"].values())
+        shares = [entry["share"] for entry in phase["sources"].values()]
+        assert not shares or sum(shares) == pytest.approx(1, abs=1e-6)
+        prefixes = [shard["prefix"] for entry in phase["sources"].values() for shard in entry["shards"]]
+        assert phase["megatron_blend"][1::2] == prefixes
+        assert all(f"{prefix}.bin" in files for prefix in prefixes)
+    in_phases = [prefix for phase in summary["phases"] for prefix in phase["megatron_blend"][1::2]]
+    assert sorted(in_phases) == sorted(summary["splits"].get("train", {"megatron_blend": []})["megatron_blend"][1::2])
+    assert len(set(in_phases)) == len(in_phases)
+    jsonschema.validate(summary, schema.schema("tokens"))
+
+
+def test_what_is_held_out_belongs_to_no_phase():
+    rows = [("web", 8, (1, 1), False), ("web", 8, (0, 0), True), ("books", 4, (0, 0), False)]
+    files, summary = packed(bound(4, phases=NAMES), corpus_of_phases(rows))
+    bodies = sorted(name for name in files if name.endswith(".bin"))
+    assert bodies == ["train/base/web-00000.bin", "train/last/web-00000.bin", "validation/web-00000.bin"]
+    assert [phase["sources"]["web"]["epochs"] for phase in summary["phases"]] == [1, 1]
+    epochs = [pq.read_table(io.BytesIO(files[f"map/train/{name}/web-00000.parquet"]))["epoch"] for name in NAMES]
+    assert [set(column.to_pylist()) for column in epochs] == [{0}, {1}]
+
+
+def test_a_phase_that_draws_nothing_is_told():
+    _, summary = packed(bound(4, phases=NAMES), corpus_of_phases([("web", 8, (0, 2), False)]))
+    assert summary["phases"][0] == {"name": "base", "tokens": 0, "sources": {}, "megatron_blend": []}
+
+
+def test_phases_that_do_not_add_up_are_refused():
+    table = corpus_of_phases([("web", 8, (1, 1), False)])
+    wrong = table.set_column(table.column_names.index("copies"), "copies", pa.array([3], pa.int32()))
+    with pytest.raises(DataError, match=r"row 0 is drawn 3 times, in its phases \[1, 1, 0\]"):
+        packed(bound(4, phases=NAMES), wrong)
+    with pytest.raises(DataError, match="is what `mix` adds"):
+        packed(bound(4, phases=("a", "b", "c")), table)
+
+
+def test_copies_without_their_phases_are_refused():
+    made_by = {"stage": {"tokens": {**FACTS}}, "assets": {"tokenizer": "ab" * 32}}
+    mixed = {"maker": types.SimpleNamespace(phase_names=NAMES)}
+    with pytest.raises(RecipeError, match="`phase_copies` was left behind"):
+        Pack(4).bind({"ids": made_by, "copies": mixed})
+
+
+# ---------------------------------------------------------------- parameters
 
 
 @pytest.mark.parametrize(

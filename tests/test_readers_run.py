@@ -27,6 +27,10 @@ VARIANTS = {
     "concatenate": {},
     "best_fit": {"packing: concatenate": "packing: best_fit"},
     "padded tail": {"packing: concatenate": "packing: concatenate, tail: pad"},
+    "phases": {
+        "weights: {docs: 0.4, code: 0.3, readme: 0.3}": "phases: [{name: base, share: 0.7}, {name: last, weights: "
+        "{docs: 0.4, code: 0.3, readme: 0.3}}]"
+    },
 }
 
 
@@ -100,6 +104,37 @@ def test_datasets_reads_the_plan(shards: Shards, tmp_path: Path) -> None:
         assert np.array_equal(np.array(read["input_ids"]), expected)
         padding = int((expected.shape[1] * len(expected)) - sum(read["length"]))
         assert padding == shard["windows"] * tokens["window"] - shard["tokens"]
+
+
+def test_phases_are_read_in_order(shards: Shards, tmp_path: Path) -> None:
+    """The blend of each phase names what Megatron and datasets read for it; a source's epochs go on between them."""
+    from datasets import load_dataset
+    from megatron.core.datasets.indexed_dataset import IndexedDataset
+
+    folder, tokens, _ = shards
+    if "phases" not in tokens:
+        pytest.skip("a mixture of one phase")
+    last = dict.fromkeys(tokens["splits"]["train"]["sources"], 0)
+    every = []
+    for phase in tokens["phases"]:
+        blend = dict(zip(phase["megatron_blend"][1::2], map(int, phase["megatron_blend"][::2]), strict=True))
+        every += blend
+        files = [str(folder / f"{prefix}.parquet") for prefix in blend]
+        read = load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / phase["name"]))
+        assert sum(read["length"]) == phase["tokens"]
+        windows = [IndexedDataset(str(folder / prefix)) for prefix in blend]
+        assert [len(one) for one in windows] == list(blend.values())
+        assert np.array_equal(np.concatenate([one[i] for one in windows for i in range(len(one))]),
+                              np.array(read["input_ids"]).reshape(-1))  # fmt: skip
+        del windows
+        for source, entry in phase["sources"].items():
+            for shard in entry["shards"]:
+                epochs = pq.read_table(folder / "map" / f"{shard['prefix']}.parquet")["epoch"].to_numpy()
+                assert epochs[0] >= last[source]
+                assert (np.diff(epochs) >= 0).all()
+                last[source] = epochs[-1]
+    assert sorted(every) == sorted(tokens["splits"]["train"]["megatron_blend"][1::2])
+    assert max(last.values()) > 0
 
 
 def test_totals_are_those_of_the_files(shards: Shards) -> None:

@@ -16,6 +16,7 @@ from curate.errors import CurateError
 FACTS = {"vocabulary": 60_000, "end": "</s>", "end_id": 1, "pad": "<pad>", "pad_id": 0, "sha256": "ab"}
 PLAN = {
     "stream": "train/web",
+    "phase": "",
     "number": 3,
     "tokens": 10,
     "documents": 3,

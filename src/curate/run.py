@@ -354,7 +354,8 @@ class _Driver:
         elif stage.gathers == "parts":
             self.gather_parts(index, receipts)
             return
-        manifest = self.finish(step.id, step.node.name, step.folder, step.made_by, receipts)
+        said = unit.load_verdict(store.join(step.folder, "verdict"), None)
+        manifest = self.finish(step.id, step.node.name, step.folder, step.made_by, receipts, stage.finish([], [], said))
         self.whole[index] = Dataset(step.folder, manifest)
 
     def gather_neighbours(self, index: int, marks: list[Receipt]) -> list[Receipt]:

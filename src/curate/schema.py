@@ -7,7 +7,7 @@ from curate import ledger, store
 from curate.errors import RecipeError, nearest
 from curate.manifest import FORMAT, Manifest, Receipt, Shard, canonical
 
-NAMES = ("document", "manifest", "recipe", "ledger", "tokens", "comparison")
+NAMES = ("document", "manifest", "recipe", "ledger", "tokens", "comparison", "mixture")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _TEXT, _WHOLE, _NUMBER = (
     {"type": "string"},
@@ -27,6 +27,7 @@ def schema(name: str) -> dict[str, Any]:
         "ledger": _ledger,
         "tokens": _tokens,
         "comparison": _comparison,
+        "mixture": _mixture,
     }[name]()
     return {"$schema": _DRAFT, "title": f"curate {name}", **made}
 
@@ -168,7 +169,8 @@ def _tokens() -> dict[str, Any]:
             "sha256": _TEXT,
         }
     )
-    return _closed(
+    phase = _closed({"name": _TEXT, **split["properties"]})
+    made = _closed(
         {
             "format": {"const": 1},
             "tokenizer": tokenizer,
@@ -180,6 +182,14 @@ def _tokens() -> dict[str, Any]:
             "splits": _map(split),
         }
     )
+    made["properties"]["phases"] = {"type": "array", "items": phase}  # only where the mixture has some
+    return made
+
+
+def _mixture() -> dict[str, Any]:
+    from curate.stages.mix import mixture_schema
+
+    return mixture_schema()
 
 
 def _comparison() -> dict[str, Any]:

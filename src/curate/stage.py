@@ -199,7 +199,8 @@ class Stage:
     def finish(
         self, counts: list[dict[str, dict[str, int]]], files: list[dict[str, Any]], verdict: Verdict
     ) -> dict[str, bytes]:
-        """Files to write once all parts of a shuffle are gathered."""
+        """Files to write at the end: once all parts of a shuffle are gathered, with their counts and files, or once all
+        columns are there, with neither."""
         return {}
 
     def judging(self, text: int) -> float:

@@ -143,7 +143,7 @@ def _failed(step: Selection, rule: str, place: Place) -> dict[str, Any]:
 def _measured(out: str, steps: list[dict[str, Any]], at: int, made: Dataset, place: Place) -> dict[str, Any]:
     """What step number `at` says of a row: `columns`, texts not in full, and `removed` where it rewrote the text."""
     kinds = made.manifest.columns
-    row = _row(made.folder, made.manifest, place, [name for name, kind in kinds.items() if "list" not in kind])
+    row = _row(made.folder, made.manifest, place, [name for name, kind in kinds.items() if _is_short(kind)])
     told: dict[str, Any] = {"columns": {name: _shown(v) if isinstance(v, str) else v for name, v in row.items()}}
     spans = next((name for name, kind in kinds.items() if name.endswith("removed") and "struct" in kind), None)
     if spans is not None:
@@ -152,6 +152,11 @@ def _measured(out: str, steps: list[dict[str, Any]], at: int, made: Dataset, pla
         text = read(before, made.manifest.shards[shard].rows)["text"][number].as_py()
         told["removed"] = _removed(_row(made.folder, made.manifest, place, [spans])[spans], text)
     return told
+
+
+def _is_short(kind: str) -> bool:
+    """True unless a column holds lists, but for counts in a list of fixed size, such as copies by phase."""
+    return "list" not in kind or (kind.startswith("fixed_size_list") and "int32" in kind)
 
 
 def _removed(spans: list[dict[str, Any]], text: str) -> dict[str, Any]:

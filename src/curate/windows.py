@@ -1,8 +1,9 @@
 """Windows of one token shard: laid out, written as trainers read them, and summed up in `tokens.json`.
 
 `tokens.json` is what a trainer, or the person who starts it, needs: tokenizer and dtype, and for each source its
-prefixes with digests, tokens, epochs, and a blend in Megatron's words. Beside every shard a map says which document
-every run of its tokens is from.
+prefixes with digests, tokens, epochs, and a blend in Megatron's words. A mixture with phases has all that for each
+phase too, in the order of training: a stream is then `train/PHASE/SOURCE`. Beside every shard a map says which
+document every run of its tokens is from.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ LONGEST_NAME = 120
 PLAN = pa.schema(
     [
         ("stream", pa.string()),
+        ("phase", pa.string()),
         ("tokens", pa.int64()),
         ("documents", pa.int64()),
         ("available_tokens", pa.int64()),
@@ -96,7 +98,7 @@ def files(
     made: Windows, plan: dict[str, Any], *, window: int, formats: tuple[str, ...], facts: dict[str, Any]
 ) -> Gathered:
     """The files of one shard, and what to count of it."""
-    prefix = f"{file_name(plan['stream'])}-{plan['number']:05d}"
+    prefix = f"{file_name(plan['stream'], plan['phase'])}-{plan['number']:05d}"
     count = len(made.real)
     out: dict[str, tuple[bytes | memoryview, int]] = {}
     lengths = np.full(count, window, np.int64)
@@ -132,63 +134,85 @@ def summary(
     *,
     facts: dict[str, Any],
     how: dict[str, Any],
+    phases: tuple[str, ...] = (),
 ) -> bytes:
-    """The bytes of `tokens.json`. Raises when a planned token is neither in a window nor counted as left out."""
-    splits: dict[str, Any] = {}
-    for row in plan:
-        split, _, source = row["stream"].partition("/")
-        if source in splits.setdefault(split, {"tokens": 0, "sources": {}})["sources"]:
-            continue
-        prefix = file_name(row["stream"])
-        total = {
-            name: sum(c.get(name, {}).get(row["stream"], 0) for c in counts)
-            for name in ("windows", "tokens", "padding", "left_out")
-        }
-        if row["tokens"] != total["tokens"] + total["left_out"]:
-            packed, left = total["tokens"], total["left_out"]
-            raise CurateError(
-                f"pack: {row['tokens']} tokens of {row['stream']} planned, {packed} packed, {left} left out"
-            )
-        splits[split]["sources"][source] = {
-            "tokens": total["tokens"],
-            "windows": total["windows"],
-            "padding_tokens": total["padding"],
-            "left_out_tokens": total["left_out"],
-            "documents": row["documents"],
-            "available_tokens": row["available_tokens"],
-            "available_documents": row["available_documents"],
-            "epochs": round(row["tokens"] / row["available_tokens"], 6),
-            "shards": _shards(prefix, counts, written),
-        }
-        splits[split]["tokens"] += total["tokens"]
-    for split in splits.values():
-        for source in split["sources"].values():
-            source["share"] = round(source["tokens"] / split["tokens"], 9) if split["tokens"] else 0.0
-        split["megatron_blend"] = [
-            word
-            for source in split["sources"].values()
-            for shard in source["shards"]
-            if shard["windows"]
-            for word in (str(shard["windows"]), shard["prefix"])
-        ]
+    """The bytes of `tokens.json`. Raises when a planned token is neither in a window nor counted as left out.
+
+    A split has all shards of a source, those of the first phase first; `phases` has them phase by phase.
+    """
+    streams = {row["stream"]: row for row in plan}
+    rows = sorted(streams.values(), key=lambda row: phases.index(row["phase"]) if row["phase"] else 0)
+    entries: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    by_phase: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in phases}
+    for row in rows:
+        split, _, source = unphased(row["stream"], row["phase"]).partition("/")
+        entry = _entry(row, counts, written)
+        entries.setdefault(split, {}).setdefault(source, []).append(entry)
+        if row["phase"]:
+            by_phase[row["phase"]][source] = [entry]
     payload = {
         "format": 1,
         "tokenizer": facts,
         "dtype": str(token_dtype(facts["vocabulary"])),
         **how,
-        "splits": splits,
+        "splits": {split: _blend(sources) for split, sources in entries.items()},
     }
+    if phases:
+        payload["phases"] = [{"name": name, **_blend(sources)} for name, sources in by_phase.items()]
     return json.dumps(payload, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
-def file_name(stream: str) -> str:
-    """`train/SOURCE` with nothing in the source's name that paths or blend lists cannot hold."""
+def unphased(stream: str, phase: str) -> str:
+    """`train/SOURCE` of the stream `train/PHASE/SOURCE`; without a phase the stream itself."""
     split, _, source = stream.partition("/")
+    return f"{split}/{source[len(phase) + 1 :]}" if phase else stream
+
+
+def file_name(stream: str, phase: str = "") -> str:
+    """`train/SOURCE` or `train/PHASE/SOURCE` with nothing in it that paths or blend lists cannot hold."""
+    split, _, source = unphased(stream, phase).partition("/")
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in source).lstrip(".") or "_"
     plain = plain[:LONGEST_NAME]
     if plain != source:
         plain += "-" + hashlib.sha256(source.encode()).hexdigest()[:8]
-    return f"{split}/{plain}"
+    return f"{split}/{phase}/{plain}" if phase else f"{split}/{plain}"
+
+
+_COUNTED = {"tokens": "tokens", "windows": "windows", "padding": "padding_tokens", "left_out": "left_out_tokens"}
+
+
+def _entry(
+    row: dict[str, Any], counts: list[dict[str, dict[str, int]]], written: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What became of one stream: planned and packed tokens, documents, shards."""
+    total = {said: sum(c.get(name, {}).get(row["stream"], 0) for c in counts) for name, said in _COUNTED.items()}
+    if row["tokens"] != total["tokens"] + total["left_out_tokens"]:
+        packed, left = total["tokens"], total["left_out_tokens"]
+        raise CurateError(f"pack: {row['tokens']} tokens of {row['stream']} planned, {packed} packed, {left} left out")
+    available = {name: row[name] for name in ("available_tokens", "available_documents")}
+    shards = _shards(file_name(row["stream"], row["phase"]), counts, written)
+    return {**total, **available, "planned": row["tokens"], "documents": row["documents"], "shards": shards}
+
+
+def _blend(sources: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Sources side by side with their shares, each from its streams in order, and the blend in Megatron's words."""
+    made = {}
+    for source, streams in sorted(sources.items()):
+        summed = {name: sum(one[name] for one in streams) for name in (*_COUNTED.values(), "documents")}
+        first = streams[0]
+        made[source] = {
+            **summed,
+            "available_tokens": first["available_tokens"],
+            "available_documents": first["available_documents"],
+            "epochs": round(sum(one["planned"] for one in streams) / first["available_tokens"], 6),
+            "shards": [shard for one in streams for shard in one["shards"]],
+        }
+    tokens = sum(entry["tokens"] for entry in made.values())
+    for entry in made.values():
+        entry["share"] = round(entry["tokens"] / tokens, 9) if tokens else 0.0
+    shards = [shard for entry in made.values() for shard in entry["shards"] if shard["windows"]]
+    blend = [word for shard in shards for word in (str(shard["windows"]), shard["prefix"])]
+    return {"tokens": tokens, "sources": made, "megatron_blend": blend}
 
 
 def _laid(

@@ -5,7 +5,8 @@ before a token moves. The stream is cut into shards at whole windows, and each s
 once: two exchanges, no random access. `concatenate` cuts windows from the stream as it is; `best_fit` packs the whole
 documents that begin in a shard into windows, longest first, so that only documents longer than a window are split
 (best-fit packing, Ding et al. 2024, arXiv 2404.10830), and pads. Each source is a prefix of its own, so that a
-trainer can blend; training and validation are apart.
+trainer can blend; training and validation are apart, and so is each phase of a mixture that has some: epochs are
+counted on from phase to phase, so a source's streams laid end to end go through it epoch by epoch.
 """
 
 import copy
@@ -18,9 +19,9 @@ import polars as pl
 import pyarrow as pa
 
 from curate import windows
-from curate.arrow import large_lists, lists
+from curate.arrow import large_lists, lists, one
 from curate.draw import READS, again, draws
-from curate.errors import RecipeError
+from curate.errors import DataError, RecipeError
 from curate.kernels.pack import copy_ranges
 from curate.stage import Evidence, Gathered, Map, Stage, Verdict
 
@@ -31,8 +32,8 @@ class Pack(Stage):
 
     `shard_tokens`: ids per shard, about, in whole windows. `formats`: what each shard is written as, Megatron's pairs
     of .bin and .idx and parquet; both by default. `tail`: what remains of a stream after its last full window is left
-    out and counted (`drop`) or padded (`pad`). `seed`: another order of documents. `facts`: what `tokenize` said of its
-    tokenizer; no parameter, filled in when the run is planned.
+    out and counted (`drop`) or padded (`pad`). `seed`: another order of documents. No parameters, but filled in when
+    the run is planned: `facts`, what `tokenize` said of its tokenizer, and `phases`, the names of those of `mix`.
     """
 
     kind: ClassVar[str] = "pack"
@@ -44,6 +45,7 @@ class Pack(Stage):
     tail: Literal["drop", "pad"] = "drop"
     seed: int = 0
     facts: dict[str, Any] | None = field(default=None, init=False)
+    phases: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         if self.window < 2:
@@ -67,11 +69,12 @@ class Pack(Stage):
             raise RecipeError("pack: windows are to be padded, but the tokenizer has no pad token among its specials")
         bound = copy.copy(self)
         object.__setattr__(bound, "facts", facts)
+        object.__setattr__(bound, "phases", _phases(lineage))
         return bound
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return (*READS, "source", "tokens", "copies", "validation")
+        return (*READS, "source", "tokens", "copies", "validation", *(("phase_copies",) if self.phases else ()))
 
     @property
     def adds(self) -> tuple[str, ...]:
@@ -89,37 +92,70 @@ class Pack(Stage):
     def scan(self, shard: pa.Table) -> pa.Table:
         """One record for every copy, and one of epoch -1 for a document that is not drawn (it is available)."""
         copies = shard["copies"].to_numpy().astype(np.int64)
-        times = np.maximum(copies, 1)
-        row = np.repeat(np.arange(shard.num_rows, dtype=np.uint32), times)
-        epoch = (np.arange(len(row)) - np.repeat(np.cumsum(times) - times, times)).astype(np.int32)
+        held = shard["validation"].to_numpy(zero_copy_only=False)
+        # Copies of a row phase by phase, and behind them those of no phase: all where there are none, what is held
+        # out, and the one record of what is not drawn.
+        times = np.zeros((shard.num_rows, len(self.phases) + 1), np.int64)
+        if self.phases:
+            times[:, :-1] = _by_phase(shard["phase_copies"], len(self.phases))
+            times[:, -1] = np.where(held, copies, 0)
+            _check(times, copies)
+        else:
+            times[:, -1] = copies
+        times[copies == 0, -1] = 1
+        all_times = times.sum(axis=1)
+        row = np.repeat(np.arange(shard.num_rows, dtype=np.uint32), all_times)
+        epoch = (np.arange(len(row)) - np.repeat(np.cumsum(all_times) - all_times, all_times)).astype(np.int32)
         epoch[copies[row] == 0] = -1
-        draw = again(draws(shard, self.seed)[row] ^ epoch.astype(np.uint64), self.seed)
-        split = np.where(shard["validation"].to_numpy(zero_copy_only=False), "validation/", "train/")
-        source = shard["source"].cast(pa.string()).to_numpy(zero_copy_only=False)
-        stream = pa.array((split + source if shard.num_rows else split).tolist(), pa.string())
+        phase = np.repeat(np.tile(np.arange(times.shape[1]), shard.num_rows), times.reshape(-1))
+        names, first = self._streams(shard["source"], held)
         return pa.table(
             {
-                "key": draw,
-                "stream": stream.take(pa.array(row)),
+                "key": again(draws(shard, self.seed)[row] ^ epoch.astype(np.uint64), self.seed),
+                "stream": names.take(pa.array(first[row] + phase)),
                 "epoch": epoch,
                 "tokens": shard["tokens"].to_numpy()[row],
                 "row": row,
             }
         )
 
+    def _streams(self, source: pa.ChunkedArray, held: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+        """Names of all streams, and for each row the first of its own: of the first phase, with those of the others
+        and that of no phase behind it."""
+        coded = one(source.cast(pa.string())).dictionary_encode()
+        last = "train//" if self.phases else "train/"
+        heads = [f"train/{phase}/" for phase in self.phases] + [last]
+        names = []
+        for name in coded.dictionary.to_pylist():
+            names += [head + name for head in heads] + [f"validation/{name}"] * len(heads)
+        first = (2 * coded.indices.to_numpy().astype(np.int64) + held) * len(heads)
+        return pa.array(names, pa.string()), first
+
     def judge(self, evidence: Evidence, map: Map) -> pa.Table:
         sums = pl.concat(list(map(partial(_sums, evidence=evidence), range(evidence.parts))))
         drawn = sums.filter(pl.col("epoch") >= 0).sort("stream", "epoch", "part")
         starts = drawn.with_columns(start=pl.col("tokens").cum_sum().over("stream") - pl.col("tokens"))
+        # A document is available to all phases of its source, whichever of them drew it first.
+        apart = {stream: _apart(stream, self.phases) for stream in sums["stream"].unique().to_list()}
+        named = sums.with_columns(
+            phase=pl.col("stream").replace_strict(
+                {s: phase for s, (phase, _) in apart.items()}, return_dtype=pl.String
+            ),
+            whole=pl.col("stream").replace_strict(
+                {s: whole for s, (_, whole) in apart.items()}, return_dtype=pl.String
+            ),
+        )
+        available = named.group_by("whole").agg(
+            available_tokens=pl.col("tokens").filter(pl.col("epoch") <= 0).sum(),
+            available_documents=pl.col("documents").filter(pl.col("epoch") <= 0).sum(),
+        )
         streams = (
-            sums.group_by("stream")
-            .agg(
-                tokens=pl.col("tokens").filter(pl.col("epoch") >= 0).sum(),
-                documents=pl.col("documents").filter(pl.col("epoch") >= 0).sum(),
-                available_tokens=pl.col("tokens").filter(pl.col("epoch") <= 0).sum(),
-                available_documents=pl.col("documents").filter(pl.col("epoch") <= 0).sum(),
-            )
+            named.filter(pl.col("epoch") >= 0)
+            .group_by("stream", "phase", "whole")
+            .agg(tokens=pl.col("tokens").sum(), documents=pl.col("documents").sum())
             .filter(pl.col("tokens") > 0)
+            .join(available, on="whole")
+            .drop("whole")
             .sort("stream")
             .with_columns(shards=(pl.col("tokens") + self.shard - 1) // self.shard)
             .with_columns(first=pl.col("shards").cum_sum() - pl.col("shards"))
@@ -128,7 +164,7 @@ class Pack(Stage):
         bases = {(s, e, p): start for s, e, p, start in starts.select("stream", "epoch", "part", "start").iter_rows()}
         evidence.decide(partial(_places, stage=self, bases=bases, first=first), map)
         parts = streams.with_columns(number=pl.int_ranges(0, pl.col("shards"))).explode("number", empty_as_null=False)
-        return parts.drop("shards", "first").to_arrow().cast(windows.PLAN)
+        return parts.select(windows.PLAN.names).to_arrow().cast(windows.PLAN)
 
     def parts(self, verdict: Verdict) -> int:
         """Shards to gather."""
@@ -173,7 +209,45 @@ class Pack(Stage):
         assert verdict.whole is not None
         assert self.facts is not None
         how = {"window": self.window, "packing": self.packing, "tail": self.tail, "seed": self.seed}
-        return {"tokens.json": windows.summary(verdict.whole.to_pylist(), counts, files, facts=self.facts, how=how)}
+        plan = verdict.whole.to_pylist()
+        told = windows.summary(plan, counts, files, facts=self.facts, how=how, phases=self.phases)
+        return {"tokens.json": told}
+
+
+def _phases(lineage: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    """Names of the phases of the mixture that `copies` is from, none if it has none."""
+    names = tuple(getattr(lineage.get("copies", {}).get("maker"), "phase_names", ()))
+    if names and "phase_copies" not in lineage:
+        raise RecipeError(
+            "pack: `mix` has phases, but `phase_copies` was left behind; `select` takes it along by `carry`"
+        )
+    return names
+
+
+def _by_phase(column: pa.ChunkedArray, phases: int) -> np.ndarray:
+    """Copies of each row in each phase: int64[n, phases]."""
+    array = one(column)
+    if array.type != pa.list_(pa.int32(), phases):
+        raise DataError(f"pack: `phase_copies` is {array.type}; {pa.list_(pa.int32(), phases)} is what `mix` adds")
+    values = array.values.slice(array.offset * phases, len(array) * phases)
+    counts: np.ndarray = values.to_numpy().reshape(-1, phases).astype(np.int64)
+    return counts
+
+
+def _check(times: np.ndarray, copies: np.ndarray) -> None:
+    wrong = np.flatnonzero(times.sum(axis=1) != copies)
+    if len(wrong):
+        row = wrong[0]
+        raise DataError(f"pack: row {row} is drawn {copies[row]} times, in its phases {times[row].tolist()}")
+
+
+def _apart(stream: str, phases: tuple[str, ...]) -> tuple[str, str]:
+    """The phase in the name of a stream, and the name without it."""
+    split, _, rest = stream.partition("/")
+    if not phases or split != "train":
+        return "", stream
+    phase, _, source = rest.partition("/")
+    return phase, f"{split}/{source}"
 
 
 def _sums(part: int, evidence: Evidence) -> pl.DataFrame:
