@@ -24,7 +24,6 @@ from curate.run import run
 VOCABULARY, WINDOW = 4_096, 128
 LEAST = 0.005
 SAMPLE_CHARACTERS = 4_000_000
-SPECIAL_TOKENS = ("<|endoftext|>", "<|pad|>")
 STUDENT = (math.inf, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 """Quantiles 0.975 of Student's t by number of seeds; the last for more."""
 RECIPE = """
@@ -143,20 +142,9 @@ def _sampled(frame: pl.DataFrame, megabytes: int) -> pl.DataFrame:
 
 
 def _tokenizer(texts: list[str]) -> str:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
     sizes = itertools.accumulate(map(len, texts))
-    made.train_from_iterator((t for t, n in zip(texts, sizes, strict=True) if n <= SAMPLE_CHARACTERS), trainer)
-    return str(made.to_str())
+    some = (text for text, size in zip(texts, sizes, strict=True) if size <= SAMPLE_CHARACTERS)
+    return demo.byte_level(some, vocabulary=VOCABULARY)
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate import exchange, stage, store, unit
+from curate.errors import RecipeError
 from curate.execute import serial
 from curate.stage import Evidence
 
@@ -79,3 +80,11 @@ def cut_into(table: pa.Table, borders: Sequence[int]) -> list[pa.Table]:
     """The table as shards that begin at the borders; some may be empty."""
     edges = [0, *sorted(min(border, table.num_rows) for border in borders), table.num_rows]
     return [table.slice(a, b - a) for a, b in pairwise(edges)]
+
+
+def outcome(work, *given):
+    """What it gives, or its refusal, which is an outcome too, in the same words."""
+    try:
+        return work(*given)
+    except RecipeError as error:
+        return str(error)

@@ -1,11 +1,11 @@
 """Parts of equal size, averages of models, scores by a command, the search, and runs without one source."""
 
-import argparse
 import itertools
 import json
 import shlex
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import averaging_toy
@@ -13,12 +13,13 @@ import corpus
 import numpy as np
 import polars as pl
 import pytest
+import verbs
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr, t
 
-from curate import fit_verbs, recipe
+from curate import recipe
 from curate.errors import AssetError, DataError, RecipeError
 from curate.fit import ablation, ablation_verb, averaging, result
 from curate.fit.ablation import CommandError, Scorer, chosen, left_out, search, shares, student, utilities, worths
@@ -462,17 +463,7 @@ def test_quantiles_of_student(freedom):
 # --- the verbs -------------------------------------------------------------------------------------------------------
 
 
-def called(*arguments: str) -> tuple[int, dict]:
-    told: list[dict] = []
-
-    def show(made, options, tables):
-        tables(made)
-        told.append(made)
-
-    top = argparse.ArgumentParser()
-    fit_verbs.below(top.add_subparsers(required=True), show, (ablation_verb.register,))
-    options = top.parse_args(["ablation", *arguments])
-    return options.verb(options), told[0]
+called = partial(verbs.called, ablation_verb.register, "ablation")
 
 
 def test_average_score_and_search_through_the_verbs(models, tmp_path, capsys):

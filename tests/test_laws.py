@@ -1,6 +1,5 @@
 """Laws of scaling against the figures that their authors print, their inverses, and what the verb says."""
 
-import argparse
 import csv
 import json
 import math
@@ -11,6 +10,7 @@ import pytest
 from corpus import write_corpus
 from hypothesis import given
 from hypothesis import strategies as st
+from verbs import called
 
 from curate import laws, plan_tokens_verb, recipe
 from curate.errors import RecipeError
@@ -196,24 +196,9 @@ def test_laws_against_runs_that_were_trained(shared):
 
 
 def planned(*words: str) -> dict:
-    made: list[dict] = []
-    top = argparse.ArgumentParser()
-    verbs = top.add_subparsers()
-
-    def add(name, verb, text):
-        sub = verbs.add_parser(name, help=text)
-        sub.add_argument("--json", action="store_true")
-        sub.set_defaults(verb=verb)
-        return sub
-
-    def shown(told, options, tables):
-        tables(told)
-        made.append(told)
-
-    plan_tokens_verb.register(add, shown)
-    options = top.parse_args(["plan-tokens", *words])
-    assert options.verb(options) == 0
-    return made[0]
+    code, told = called(plan_tokens_verb.register, "plan-tokens", *words)
+    assert code == 0
+    return told
 
 
 def test_the_verb_plans_a_model(capsys):

@@ -1,18 +1,19 @@
 """projektor: both stages against what they should recover, the gradient against differences, and what is refused."""
 
-import argparse
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import verbs
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from static_model import write_static
 
-from curate import fit_verbs, recipe
+from curate import recipe
 from curate.errors import DataError, RecipeError
 from curate.fit import projektor, projektor_verb, result
 from curate.fit.projektor import Clouds, Measured, Surface, features, fit, line, projected, read_measured, simplex
@@ -236,17 +237,7 @@ def test_wrong_tables_are_refused(tmp_path, text, said):
         read_measured(str(path))
 
 
-def called(*arguments: str) -> tuple[int, dict]:
-    told: list[dict] = []
-
-    def show(made, options, tables):
-        tables(made)
-        told.append(made)
-
-    top = argparse.ArgumentParser()
-    fit_verbs.below(top.add_subparsers(required=True), show, (projektor_verb.register,))
-    options = top.parse_args(["projektor", *arguments])
-    return options.verb(options), told[0]
+called = partial(verbs.called, projektor_verb.register, "projektor")
 
 
 def test_the_verb_writes_a_result_that_a_mixture_can_take(tmp_path, capsys):

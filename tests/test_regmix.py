@@ -1,17 +1,17 @@
 """RegMix: the regressions, the search, the verbs, and the published figures where the data is there."""
 
-import argparse
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import verbs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate import fit_verbs
 from curate.errors import AssetError, RecipeError
 from curate.fit import regmix, regmix_verb, regressors, result
 from curate.fit.designs import capped, simplex, space
@@ -245,18 +245,7 @@ def test_what_is_no_result_is_refused(tmp_path, text):
         result.read(str(path))
 
 
-def called(*arguments: str) -> tuple[int, dict]:
-    """A verb below `fit regmix`, parsed and run; its exit code and what it told."""
-    told: list[dict] = []
-
-    def show(made, options, tables):
-        tables(made)
-        told.append(made)
-
-    top = argparse.ArgumentParser()
-    fit_verbs.below(top.add_subparsers(required=True), show, (regmix_verb.register,))
-    options = top.parse_args(["regmix", *arguments])
-    return options.verb(options), told[0]
+called = partial(verbs.called, regmix_verb.register, "regmix")
 
 
 def test_from_design_to_weights_through_the_verbs(tmp_path, capsys):

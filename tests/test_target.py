@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
-from driving import cut_into, driven
+from driving import cut_into, driven, outcome
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracle_target import slow_budget, slow_cut, slow_gradients, slow_ratios, slow_turns
@@ -115,14 +115,6 @@ def slowly(stage, table):
         found = [(c, s, None) for c, s in zip(chosen, scores, strict=True)]
     said = dict(zip(map(id, pool), found, strict=True))
     return [said.get(id(row), (False, None, None)) for row in rows], pool
-
-
-def outcome(work, *given):
-    """A refusal is an outcome too, in the same words."""
-    try:
-        return work(*given)
-    except RecipeError as error:
-        return str(error)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=WAY)
@@ -385,7 +377,7 @@ def test_what_cannot_be_chosen_from():
     with pytest.raises(RecipeError, match="`tokens` is a column of string"):
         target(Target("rds", DEV, 0.5, unit="tokens"), [table.append_column("tokens", pa.array(["a"] * 7))])
     long = documents(np.diag([1, 1, 3, 1]), ["web"] * 3 + ["dev"])
-    with pytest.raises(DataError, match=r"a:2: its 'embedding' \(row 2 of a shard\)"):
+    with pytest.raises(DataError, match=r"a:2: its `embedding` \(row 2 of a shard\)"):
         target(Target("rds", DEV, 0.5), [long])
 
 

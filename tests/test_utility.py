@@ -1,7 +1,6 @@
 """The quality-quantity law against the figures of its released constants, allocation against a general solver, and
 fits against curves that are known."""
 
-import argparse
 import itertools
 import json
 import math
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from verbs import called
 
 from curate import laws, utility
 from curate.errors import DataError, RecipeError
@@ -315,23 +315,9 @@ def table(folder, runs, *, column="error", change=lambda error: error):
 
 
 def verb(*words):
-    made = []
-    top = argparse.ArgumentParser()
-    verbs = top.add_subparsers()
-
-    def add(name, function, text):
-        sub = verbs.add_parser(name, help=text)
-        sub.set_defaults(verb=function)
-        return sub
-
-    def shown(told, options, tables):
-        tables(told)
-        made.append(told)
-
-    utility_verb.register(add, shown)
-    options = top.parse_args(["utility", *words])
-    assert options.verb(options) == 0
-    return made[0]
+    code, told = called(utility_verb.register, "utility", *words)
+    assert code == 0
+    return told
 
 
 def test_the_verb_writes_a_result_that_a_mixture_can_take(tmp_path, capsys):

@@ -1,16 +1,16 @@
 """DoReMi and DoGE as updates over tables: the published step, properties of both, and what is refused."""
 
-import argparse
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import verbs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate import fit_verbs
 from curate.errors import DataError, RecipeError
 from curate.fit import result, weights, weights_verb
 from curate.fit.weights import Steps, doge, doremi, read_alignment, read_excess
@@ -125,17 +125,7 @@ def test_wrong_columns_and_parameters_are_refused(tmp_path):
         doremi(steps, start={"a": 1})
 
 
-def called(*arguments: str) -> tuple[int, dict]:
-    told: list[dict] = []
-
-    def show(made, options, tables):
-        tables(made)
-        told.append(made)
-
-    top = argparse.ArgumentParser()
-    fit_verbs.below(top.add_subparsers(required=True), show, (weights_verb.register,))
-    options = top.parse_args(arguments)
-    return options.verb(options), told[0]
+called = partial(verbs.called, weights_verb.register)
 
 
 def test_the_verbs_write_results_that_a_mixture_can_take(tmp_path, capsys):

@@ -47,16 +47,8 @@ class Documents:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Columns with their types; of two with one name the later counts."""
-        held: dict[str, str] = {}
-        for dataset in (self.view.documents, *self.view.columns):
-            held |= dataset.manifest.columns
-        return held
-
-    def has(self, names: Iterable[str]) -> bool:
-        """True if they have all these columns."""
-        held = self.columns
-        return all(name in held for name in names)
+        """Columns with their types."""
+        return self.view.types
 
     def jobs(self, names: Iterable[str]) -> list["Job"]:
         """What to read of each shard."""
@@ -93,7 +85,7 @@ def documents(out: str, names: Sequence[str], more: Sequence[str], of: str | Non
     finished = [one for one in made if one is not None]
     if not finished:
         raise RecipeError(f"{out} has no finished documents{f' of {of!r}' if of else ''}: `curate run` makes them")
-    found = next((one for one in finished if one.has((*names, *more))), None)
+    found = next((one for one in finished if one.view.has((*names, *more))), None)
     if found is None:
         unfinished = any(Manifest.load(store.join(out, step["folder"])) is None for step in steps)
         raise RecipeError(_no_column(finished, (*names, *more), unfinished=unfinished))

@@ -91,19 +91,24 @@ def train_tokenizer(documents: list[Document]) -> str:
 
     Equal documents in equal order give equal JSON. A text of too few distinct pairs gives fewer entries.
     """
+    step = max(1, sum(map(_size, documents)) // SAMPLE_BYTES)
+    return byte_level((document.text for document in documents[::step]), vocabulary=VOCABULARY)
+
+
+def byte_level(texts: Iterable[str], *, vocabulary: int) -> str:
+    """JSON of a byte-level BPE tokenizer trained on all of these texts, with the marks of an end and of padding."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    step = max(1, sum(map(_size, documents)) // SAMPLE_BYTES)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((document.text for document in documents[::step]), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return str(tokenizer.to_str(pretty=True))
 
 

@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from curate import draw
 from curate.errors import DataError, RecipeError
@@ -145,6 +146,15 @@ def odd(vectors: np.ndarray) -> np.ndarray:
     lengths(_fixed(vectors), length)
     rows: np.ndarray = np.flatnonzero(~(np.abs(length - 1) <= 1e-3))
     return rows
+
+
+def demand_units(vectors: np.ndarray, rows: np.ndarray, shard: pa.Table, column: str) -> None:
+    """DataError that names the first of these rows of a shard whose vector is not finite, or not of length 1."""
+    if len(wrong := rows[odd(vectors[rows])]):
+        raise DataError(
+            f"{shard['origin'][int(wrong[0])]}: its `{column}` (row {wrong[0]} of a shard) is not a finite vector of "
+            "length 1"
+        )
 
 
 class _Fit(NamedTuple):

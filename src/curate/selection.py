@@ -31,16 +31,8 @@ class Selection:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Columns of the rows with their types; of two with one name the later counts."""
-        held: dict[str, str] = {}
-        for dataset in (self.view.documents, *self.view.columns):
-            held |= dataset.manifest.columns
-        return held
-
-    def has(self, names: Iterable[str]) -> bool:
-        """True if the rows have all these columns."""
-        held = self.columns
-        return all(name in held for name in names)
+        """Columns of the rows with their types."""
+        return self.view.types
 
     def check(self, names: Iterable[str]) -> None:
         """RecipeError for texts and lists of tokens, which are not looked at here."""
@@ -95,7 +87,7 @@ def holding(out: str, names: Sequence[str], stage: str | None = None) -> Selecti
     for tried in every if stage is None else [stage]:
         step = selection(out, tried)
         # Where no document came at all there are no columns either.
-        if step.has(names) or (not step.columns and tried in (stage, every[0])):
+        if step.view.has(names) or (not step.columns and tried in (stage, every[0])):
             step.check(names)
             return step
     step = selection(out, stage)
@@ -104,7 +96,7 @@ def holding(out: str, names: Sequence[str], stage: str | None = None) -> Selecti
     said = []
     for name in dict.fromkeys(lost):
         others = [other for other in every if other != step.name and _finished(out, other)]
-        there = [other for other in others if selection(out, other).has((name,))]
+        there = [other for other in others if selection(out, other).view.has((name,))]
         if there:
             places = " and ".join(f"'{other}' (`--stage {other}`)" for other in there)
             said.append(f"; the rows of {places} have '{name}'")

@@ -35,10 +35,21 @@ class View:
     columns: tuple[Dataset, ...] = ()
 
     @property
+    def types(self) -> dict[str, str]:
+        """All columns that can be read, with their types."""
+        held: dict[str, str] = {}
+        for dataset in (self.documents, *self.columns):
+            held |= dataset.manifest.columns
+        return held
+
+    @property
     def names(self) -> tuple[str, ...]:
         """All columns that can be read."""
-        columns = (name for dataset in (self.documents, *self.columns) for name in dataset.manifest.columns)
-        return tuple(dict.fromkeys(columns))
+        return tuple(self.types)
+
+    def has(self, names: Iterable[str]) -> bool:
+        """True if all these columns can be read."""
+        return set(names) <= self.types.keys()
 
     def holders(self, wanted: Sequence[str]) -> list[tuple[Dataset, tuple[str, ...]]]:
         """The datasets that hold the wanted columns, each with those to take from it."""

@@ -107,7 +107,7 @@ def partition(
     if (size is None) == (parts is None):
         raise RecipeError("give the tokens of a part, or how many parts there are to be")
     found = documents(run, (), ("source", "tokens"), None)
-    held = ("validation",) if found.has(("validation",)) else ()
+    held = ("validation",) if found.view.has(("validation",)) else ()
     jobs = found.jobs((*READS, "source", "tokens", *held))
     names: dict[str, int] = {}
     columns: list[tuple[Int32s, Int64s, NDArray[np.uint64]]] = []

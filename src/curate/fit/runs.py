@@ -159,7 +159,7 @@ def available(run: str) -> dict[str, int]:
     from curate.candidates import documents
 
     found = documents(run, (), ("source", "tokens"), None)
-    held = ("validation",) if found.has(("validation",)) else ()
+    held = ("validation",) if found.view.has(("validation",)) else ()
     sums: dict[str, int] = {}
     for job in found.jobs(("source", "tokens", *held)):
         frame = pl.from_arrow(job.table())

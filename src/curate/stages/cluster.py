@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from curate import draw, expressions, kmeans
 from curate.arrow import one, vector_column, vectors
-from curate.errors import DataError, RecipeError
+from curate.errors import RecipeError
 from curate.stage import Evidence, Map, Stage, Verdict
 
 _SAMPLE = 0x636C7573746572  # "cluster": added to the seed of the sample, so that it is not that of another stage
@@ -80,9 +80,7 @@ class Cluster(Stage):
     def scan(self, shard: pa.Table) -> pa.Table:
         """`key` and `embedding` of the rows with the smallest draws, at most as many as the sample."""
         found, valid = self._competing(shard)
-        if len(wrong := np.flatnonzero(valid)[kmeans.odd(found[valid])]):
-            origin = shard["origin"][int(wrong[0])].as_py()
-            raise DataError(f"{origin}: its `embedding` (row {wrong[0]} of a shard) is not a finite vector of length 1")
+        kmeans.demand_units(found, np.flatnonzero(valid), shard, "embedding")
         key = draw.draws(shard, self.seed + _SAMPLE)
         rows = np.flatnonzero(valid & (key <= draw.threshold(self.share)))
         rows = rows[np.argsort(key[rows], kind="stable")[: self.k * self.sample]]

@@ -25,7 +25,7 @@ import pyarrow as pa
 from curate import expressions, kmeans, pruning
 from curate.arrow import ascending, numbers, one, vectors
 from curate.draw import again, draws
-from curate.errors import DataError, RecipeError
+from curate.errors import RecipeError
 from curate.pruning import Cut, Prefix, Statistics
 from curate.quotas import clipped_shift, largest_remainder, proportional, waterfill
 from curate.stage import Evidence, Map, Stage, Verdict
@@ -134,9 +134,7 @@ class Prune(Stage):
         if self.by == "density":
             vector, valid = vectors(shard[self.embedding])
             compete &= valid
-            if len(wrong := np.flatnonzero(compete)[kmeans.odd(vector[compete])]):
-                where = f"row {wrong[0]}, origin {shard['origin'][int(wrong[0])]}, column '{self.embedding}'"
-                raise DataError(f"prune: {where}: a finite vector of length 1 is wanted")
+            kmeans.demand_units(vector, np.flatnonzero(compete), shard, self.embedding)
         row = np.flatnonzero(compete)
         seen, distance = shard.take(pa.array(row)), distance[row]
         cluster = one(seen[self.cluster]).to_numpy()

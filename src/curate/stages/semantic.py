@@ -130,12 +130,14 @@ class Semantic(Stage):
         # Of a list of fixed size that is null the values are there, and `flatten` leaves them out.
         values = vector.take(pa.array(row)).flatten().to_numpy(zero_copy_only=False).astype(kind, copy=False)
         values = np.ascontiguousarray(values).reshape(len(row), vector.type.list_size)
-        if len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
-            where = f"row {row[bad[0]]}, origin {shard['origin'][int(row[bad[0]])]}, column '{self.embedding}'"
-            raise DataError(f"semantic: {where}: the vector has a number that is null, NaN or infinite")
-        if len(bad := np.flatnonzero(np.abs(values).max(axis=1, initial=0) > _LARGEST)):
-            where = f"row {row[bad[0]]}, origin {shard['origin'][int(row[bad[0]])]}, column '{self.embedding}'"
-            raise DataError(f"semantic: {where}: the vector has a number above {_LARGEST:g}; length 1 is wanted")
+        largest = np.abs(values).max(axis=1, initial=0)  # NaN, if one is
+        for wrong, said in (
+            (~np.isfinite(largest), "has a number that is null, NaN or infinite"),
+            (largest > _LARGEST, f"has a number above {_LARGEST:g}; length 1 is wanted"),
+        ):
+            if len(bad := np.flatnonzero(wrong)):
+                where = f"row {row[bad[0]]}, origin {shard['origin'][int(row[bad[0]])]}, column '{self.embedding}'"
+                raise DataError(f"semantic: {where}: the vector {said}")
         number = cluster.take(pa.array(row)).to_numpy().astype(np.int64)
         key = np.empty(len(row), np.uint64)
         keyed(_CLUSTER, number.view(np.uint64), key)

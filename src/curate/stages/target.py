@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from curate import draw, expressions, importance, kmeans, pruning, rounds, store, targeting, transport
 from curate.arrow import large_lists, lists, one, row_hashes, utf8, vectors
-from curate.errors import DataError, RecipeError
+from curate.errors import RecipeError
 from curate.rounds import Chosen, Lists
 from curate.stage import Evidence, Map, Stage, Verdict
 from curate.targeting import Scored, Total
@@ -155,11 +155,7 @@ class Target(Stage):
             target = np.zeros(len(target), bool)
             target[aims[np.argsort(self._draws(named), kind="stable")[: self.targets or _TARGETS]]] = True
         row = np.flatnonzero((target | compete) & valid)
-        if len(wrong := row[kmeans.odd(found[row])]):
-            raise DataError(
-                f"{shard['origin'][int(wrong[0])]}: its '{self.embedding}' (row {wrong[0]} of a shard) is not a finite "
-                "vector of length 1"
-            )
+        kmeans.demand_units(found, row, shard, self.embedding)
         said: dict[str, Any] = {"embedding": one(shard[self.embedding]).take(pa.array(row))}
         return row, said | ({"task": self._tasks(shard, row, target[row])} if self.task else {})
 
