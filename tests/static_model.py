@@ -8,12 +8,12 @@ import numpy as np
 
 WORDS = ("[UNK]", "the", "cat", "and", "dog", "one", "two", "three", "x", "with", "too", "a", "b")
 WIDTH = 16
-KINDS = {"<f4": "F32", "<f2": "F16", "<f8": "F64", "|i1": "I8", "<i8": "I64"}
+KINDS = {"<f4": "F32", "<f2": "F16", "<f8": "F64", "<u2": "BF16", "|i1": "I8", "<i8": "I64", "|b1": "BOOL"}
 
 
-def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """A safetensors file, written as its specification says."""
-    said: dict[str, object] = {"__metadata__": {"format": "pt"}}
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """A safetensors file, written as its specification says; uint16 stands for bfloat16."""
+    said: dict[str, object] = {"__metadata__": {"format": "pt"} if metadata is None else metadata}
     data = b""
     for name, array in tensors.items():
         stop = len(data) + array.nbytes

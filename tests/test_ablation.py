@@ -18,6 +18,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr, t
+from static_model import KINDS, write_tensors
 
 from curate import recipe
 from curate.errors import AssetError, DataError, RecipeError
@@ -124,19 +125,9 @@ def test_a_run_is_cut_row_by_row(small, tmp_path, capsys):
 
 # --- averages --------------------------------------------------------------------------------------------------------
 
-KINDS = {"<f8": "F64", "<f4": "F32", "<f2": "F16", "<u2": "BF16", "<i8": "I64", "|b1": "BOOL"}
-
 
 def save(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> str:
-    """A safetensors file; uint16 stands for bfloat16."""
-    said: dict[str, object] = {"__metadata__": metadata} if metadata else {}
-    data = b""
-    for name, array in tensors.items():
-        stop = len(data) + array.nbytes
-        said[name] = {"dtype": KINDS[array.dtype.str], "shape": list(array.shape), "data_offsets": [len(data), stop]}
-        data += array.tobytes()
-    head = json.dumps(said).encode()
-    path.write_bytes(len(head).to_bytes(8, "little") + head + data)
+    write_tensors(path, tensors, metadata or {})
     return str(path)
 
 

@@ -198,32 +198,29 @@ def test_sums_of_vectors_are_exact():
         assert [t / pruning.STEPS for t in total] == vectors[cluster == c].astype(np.float64).sum(axis=0).tolist()
 
 
-@pytest.mark.parametrize("wrong", [[np.nan, 0.0], [0.0, 0.0], [0.3, 0.4], [1e30, 0.0]])
-def test_density_refuses_vectors_that_are_not_of_length_one(wrong):
-    table = pa.table(
+def beside(vector):
+    """Two documents of one cluster, a good embedding and this one."""
+    return pa.table(
         {
             "cluster": np.zeros(2, np.int32),
             "cluster_distance": np.zeros(2, np.float32),
             "id": pa.array([bytes(16)] * 2, pa.binary(16)),
             "origin": ["raw/a:1", "raw/a:2"],
-            "embedding": pa.array([[0.6, 0.8], wrong], pa.list_(pa.float32(), 2)),
+            "embedding": pa.array([[0.6, 0.8], vector], pa.list_(pa.float32(), 2)),
         }
     )
+
+
+@pytest.mark.parametrize("wrong", [[np.nan, 0.0], [0.0, 0.0], [0.3, 0.4], [1e30, 0.0]])
+def test_density_refuses_vectors_that_are_not_of_length_one(wrong):
+    table = beside(wrong)
     said = r"^raw/a:2: its `embedding` \(row 1 of a shard\) is not a finite vector of length 1$"
     with pytest.raises(DataError, match=said):
         Prune(keep=0.5, by="density").scan(table)
 
 
 def test_density_leaves_out_documents_without_an_embedding():
-    table = pa.table(
-        {
-            "cluster": np.zeros(2, np.int32),
-            "cluster_distance": np.zeros(2, np.float32),
-            "id": pa.array([bytes(16)] * 2, pa.binary(16)),
-            "origin": ["raw/a:1", "raw/a:2"],
-            "embedding": pa.array([[0.6, 0.8], None], pa.list_(pa.float32(), 2)),
-        }
-    )
+    table = beside(None)
     assert Prune(keep=0.5, by="density").scan(table)["row"].to_pylist() == [0]
     assert Prune(keep=0.5, by="prototypes").scan(table)["row"].to_pylist() == [0, 1]
 

@@ -69,7 +69,7 @@ def check(asset: Asset, use: Use) -> None:
 def is_static(asset: Asset) -> bool:
     """True for a table of token vectors, False for a transformer; AssetError for anything else."""
     folder = _folder(asset)
-    if TABLE in folder.names and TOKENIZER in folder.names and "embeddings" in tensors.header(folder.at(TABLE))[0]:
+    if TABLE in folder.names and TOKENIZER in folder.names and "embeddings" in tensors.header(folder.at(TABLE).uri)[0]:
         return True
     if MODULES in folder.names or {CONFIG, TOKENIZER} <= set(folder.names):
         return False

@@ -10,24 +10,27 @@ from curate import store
 from curate.assets import Asset
 from curate.errors import AssetError, StoreError
 
+_LONGEST = 100_000_000  # bytes of a header: the format's own bound
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I8": "i1", "U8": "u1", "I32": "<i4", "I64": "<i8"}
 
 
-def header(asset: Asset) -> tuple[dict[str, Any], int]:
-    """What a file says of its tensors, and where their bytes begin. AssetError if it is no safetensors file."""
+def header(uri: str) -> tuple[dict[str, Any], dict[str, str], int]:
+    """What a file says of its tensors, its metadata, and where the bytes of tensors begin. AssetError if it is no
+    safetensors file."""
     try:
-        size = int.from_bytes(store.read(asset.uri, length=8), "little")
-        if size > store.size(asset.uri):
-            raise ValueError(f"its header would have {size} bytes")
-        named = json.loads(store.read(asset.uri, start=8, length=size))
-        return {name: said for name, said in named.items() if name != "__metadata__"}, 8 + size
-    except (StoreError, ValueError, AttributeError) as error:
-        raise AssetError(f"{asset.uri} is no safetensors file: {error}") from error
+        whole, size = store.size(uri), int.from_bytes(store.read(uri, length=8), "little")
+        if not 2 <= size <= min(whole - 8, _LONGEST):
+            raise ValueError(f"its header would have {size:,} bytes of {whole:,}")
+        named = json.loads(store.read(uri, start=8, length=size))
+        metadata = named.pop("__metadata__", {})
+        return named, metadata, 8 + size
+    except (StoreError, ValueError, AttributeError, TypeError) as error:
+        raise AssetError(f"{uri} is no safetensors file: {error}") from error
 
 
 def check(asset: Asset) -> None:
     """AssetError if a file is no safetensors file, or ends before its tensors do; the tensors are not read."""
-    said, start = header(asset)
+    said, _, start = header(asset.uri)
     try:
         ends = max((tensor["data_offsets"][1] for tensor in said.values()), default=0)
         wanted, found = start + ends, store.size(asset.uri)
@@ -39,7 +42,7 @@ def check(asset: Asset) -> None:
 
 def tensors(asset: Asset) -> dict[str, np.ndarray]:
     """The tensors of a file. AssetError where one is cut off, or of a type that is not read here."""
-    said, start = header(asset)
+    said, _, start = header(asset.uri)
     data, found = memoryview(asset.read())[start:], {}
     for name, tensor in said.items():
         try:

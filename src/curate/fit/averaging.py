@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from curate import store
 from curate.errors import AssetError, RecipeError
+from curate.tensors import header
 
 Float64s = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
@@ -25,7 +26,6 @@ BLOCK = 1 << 20
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _WHOLE = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8}
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-_LONGEST_HEADER = 100_000_000  # the format's own bound
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,8 @@ class Model:
 def model(uri: str) -> Model:
     """What a safetensors file says of its tensors. AssetError if it is none, is cut off, or has gaps or overlaps."""
     size = store.size(uri)
+    raw, metadata, begin = header(uri)
     try:
-        length = int.from_bytes(store.read(uri, length=8), "little")
-        if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
-            raise ValueError(f"its header would have {length:,} bytes of {size:,}")
-        raw = json.loads(store.read(uri, start=8, length=length))
-        metadata = raw.pop("__metadata__", {})
         said = {
             name: Tensor(one["dtype"], tuple(int(side) for side in one["shape"]), *map(int, one["data_offsets"]))
             for name, one in raw.items()
@@ -72,9 +68,9 @@ def model(uri: str) -> Model:
         if one.start != at or one.stop - one.start != width * _count(one):
             raise AssetError(f"{uri}: the bytes of '{name}' do not follow those before it, or do not fit its shape")
         at = one.stop
-    if 8 + length + at != size:
-        raise AssetError(f"{uri} is cut off or has more behind its tensors: {size:,} bytes, not {8 + length + at:,}")
-    return Model(uri, found, 8 + length, metadata)
+    if begin + at != size:
+        raise AssetError(f"{uri} is cut off or has more behind its tensors: {size:,} bytes, not {begin + at:,}")
+    return Model(uri, found, begin, metadata)
 
 
 def average(uris: Sequence[str], out: str, *, weights: Sequence[float] | None = None) -> dict[str, Any]:
