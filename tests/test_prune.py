@@ -82,7 +82,7 @@ ROW = st.tuples(
     st.one_of(st.sampled_from([0.0, 0.5, 0.5, 2.0, None]), st.floats(0, 2, width=32)),
     st.integers(0, 5),
     st.integers(0, 30),
-    st.one_of(st.none(), st.floats(0, 10)),
+    st.one_of(st.none(), st.floats(0, 10), st.sampled_from([5e-324, 1e-300, 1e-200])),
     VECTOR,
 )
 ROWS = st.lists(ROW, max_size=40)

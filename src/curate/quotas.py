@@ -58,7 +58,12 @@ def proportional(weights: Float64s, sizes: Int64s, budget: int) -> Int64s:
         shares[others] = waterfill(sizes[others], budget - capacity)
         return shares
     weight = weights[some] / weights[some].max()
-    weight = np.maximum(weight, 1e-200)  # a weight next to nothing is still one
+    small = weight < 1e-150  # beside the others nothing, until those are full; sums of both would lose them
+    if small.any():
+        first = min(budget, int(sizes[some[~small]].sum()))
+        for part, given in ((some[~small], first), (some[small], budget - first)):
+            shares[part] = proportional(weights[part], sizes[part], given)
+        return shares
     full_at = sizes[some] / weight  # the factor at which each is full
     order = np.argsort(full_at, kind="stable")
     held = np.cumsum(sizes[some][order]) - sizes[some][order]
