@@ -27,6 +27,7 @@ from curate.stages import STAGES
 from curate.stages.clean import Clean
 from curate.stages.cluster import Cluster
 from curate.stages.code import Code
+from curate.stages.concat import Concat
 from curate.stages.confirm import Confirm
 from curate.stages.embed import Embed
 from curate.stages.exact import Exact
@@ -106,6 +107,7 @@ def examples() -> dict[str, Stage]:
         Code(language="source", parse=True),
         Exact(among="source != 'license'"),
         Select(keep={"first_copy": "not duplicate", "long": "words >= 3"}, rules=("gopher_quality",)),
+        Concat(of={"web": "distinct", "code": "files"}),
         Clean(steps=("refinedweb", "c4"), patterns={"notice": "^one"}),
         RepeatedLines(at_least=3, per="source", among="bytes < 500"),
         near,
@@ -150,6 +152,8 @@ def documents(rows: int) -> pa.Table:
 
 def drive(stage: Stage, shards: list[pa.Table]) -> list[pa.Table]:
     """What `apply` gives for each shard, after scan and judge over all of them, with nothing but what it asked for."""
+    if stage.branches:
+        return [stage.join(1, shard.select(list(stage.reads))) for shard in shards]
     verdicts = [Verdict() for _ in shards]
     if stage.scans:
         folder = f"memory://contract/{next(_numbers)}"
@@ -201,7 +205,7 @@ def test_rows_are_aligned(stage: Stage) -> None:
         if stage.gathers == "parts":
             assert "part" in made.column_names
         else:
-            assert tuple(made.column_names) == stage.adds
+            assert tuple(made.column_names) == (stage.reads if stage.branches else stage.adds)
             assert made.num_rows == shard.num_rows
 
 
@@ -305,6 +309,7 @@ OTHER: dict[str, Any] = {
 }
 OF_ITS_OWN: dict[str, dict[str, Any]] = {
     "exact of": {"of": "text_id"},
+    "concat of": {"of": {"web": "distinct", "other": "files"}},
     "repeated_lines of": {"of": "paragraph"},
     "repeated_lines keep": {"keep": "none"},
     "near keep": {"keep": "earliest"},

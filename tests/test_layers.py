@@ -46,6 +46,7 @@ LAYERS = (
     "stages",
     "recipe",
     "plan unit",
+    "joining",
     "run",
     "outputs filtering preview schema report demo",
     "verify selection indexing candidates",

@@ -23,7 +23,7 @@ from curate.errors import RecipeError, nearest
 from curate.manifest import Manifest
 from curate.outputs import state
 from curate.recipe import kinds
-from curate.stage import Map
+from curate.stage import MAKES_DOCUMENTS, Map
 from curate.view import Dataset, Files, View, read
 
 EVERY, HELD = -1, -2
@@ -76,7 +76,7 @@ def documents(out: str, names: Sequence[str], more: Sequence[str], of: str | Non
     RecipeError where no step has, and for texts, tokens and vectors among `names`, by which nothing is selected.
     """
     steps = state(out)
-    bases = [step for step in steps if step["kind"] == "ingest" or kinds()[step["kind"]].gathers == "neighbours"]
+    bases = [step for step in steps if step["kind"] == "ingest" or kinds()[step["kind"]].gathers in MAKES_DOCUMENTS]
     if of is not None and of not in [step["name"] for step in bases]:
         words = [step["name"] for step in bases]
         hint = nearest(of, words) or f"; those are {', '.join(words)}"

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +25,7 @@ from curate.execute import serial
 from curate.recipe import Node, Recipe, build, kinds
 from curate.run import Event, Result, run
 from curate.signals import columns, families_of
-from curate.stage import Map
+from curate.stage import Gathers, Map
 from curate.stages.code import Code
 from curate.stages.confirm import Confirm
 from curate.stages.exact import Exact
@@ -98,7 +98,7 @@ class Mark(Select):
     """The rules of `select` without its survivors: here they are written once, in the format that is asked for."""
 
     kind: ClassVar[str] = "mark"
-    gathers: ClassVar[Literal["", "neighbours", "parts"]] = ""
+    gathers: ClassVar[Gathers] = ""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def _made(folder: str, manifest: Manifest, kind: str) -> dict[str, Any]:
     if kind == "select":
         rule = Manifest.load(store.join(folder, "rule"))
         made["dropped"] = rule.total("rule") if rule else {}
-    if kind in ("ingest", "select"):
+    if kind in ("ingest", "select", "concat"):
         made["shards"] = [store.join(folder, shard.name) for shard in manifest.shards]
     if kind == "pack":
         made["files"] = [asdict(shard) | {"name": store.join(folder, shard.name)} for shard in manifest.shards]

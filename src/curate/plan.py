@@ -6,6 +6,7 @@ assets. So all identities are known from the raw files alone, and a folder that 
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
@@ -17,7 +18,7 @@ from curate.errors import AssetError, RecipeError, UnitsFailed, nearest
 from curate.execute import Failed, attempt
 from curate.manifest import Manifest, canonical, fingerprint, parse_sealed, sealed, unsealed
 from curate.recipe import Node, Recipe
-from curate.stage import Map, Stage
+from curate.stage import MAKES_DOCUMENTS, Map, Stage
 from curate.stages.code import Code
 from curate.stages.confirm import Confirm
 from curate.stages.exact import Exact
@@ -25,6 +26,9 @@ from curate.stages.ingest import Ingest
 from curate.stages.language import Language
 from curate.stages.near import Near
 from curate.view import DOCUMENT_COLUMNS
+
+Seen = tuple[int, tuple[int, ...]]
+"""Indices of the step whose documents are seen (-1: the raw ones) and of those whose columns are."""
 
 SURVEY = "raw.json"
 STATE = "run.json"
@@ -70,7 +74,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Step:
-    """A stage in its place. `documents` and `columns` are indices of the steps it sees (-1: the raw documents)."""
+    """A stage in its place. `documents` and `columns` are indices of the steps it sees (-1: the raw documents);
+    `branches` has both for each step that it joins, the first of them once more."""
 
     node: Node
     id: str
@@ -79,6 +84,7 @@ class Step:
     documents: int
     columns: tuple[int, ...]
     gives: tuple[str, ...]
+    branches: tuple[Seen, ...] = ()
 
 
 def survey(recipe: Recipe, out: str, map: Map, *, limit: int | None = None) -> Source:
@@ -119,26 +125,52 @@ def survey(recipe: Recipe, out: str, map: Map, *, limit: int | None = None) -> S
 def resolve(recipe: Recipe, out: str, source: Source) -> tuple[Step, ...]:
     """Give every stage its identity and folder; a column that nobody adds is an error here."""
     steps: list[Step] = []
-    known: dict[str, tuple[int, tuple[int, ...]]] = {"ingest": (-1, ())}
+    known: dict[str, Seen] = {"ingest": (-1, ())}
     documents: int = -1
     columns: tuple[int, ...] = ()
     for index, node in enumerate(recipe.nodes):
         if node.source is not None:
             documents, columns = known[node.source]
+        branches = tuple(known[name] for name in node.stage.branches)
+        if branches:
+            documents, columns = branches[0]
         if source.share < 1:
             node = replace(node, stage=node.stage.sampled(source.share))
         have = _visible(source, steps, documents, columns)
         try:
-            step = _step(node, index, out, source, steps, documents, columns, have)
+            if branches:
+                step = _joining(node, index, out, source, steps, branches)
+            else:
+                step = _step(node, index, out, source, steps, documents, columns, have)
         except (RecipeError, AssetError) as error:
             raise type(error)(f"{recipe.uri}: {error}" if recipe.uri else str(error)) from error
         steps.append(step)
         if node.stage.gathers:
-            documents, columns = (index, ()) if node.stage.gathers == "neighbours" else (documents, columns)
+            documents, columns = (index, ()) if node.stage.gathers in MAKES_DOCUMENTS else (documents, columns)
         else:
             columns = (*columns, index)
         known[node.name] = (documents, columns)
     return tuple(steps)
+
+
+def save_state(recipe: Recipe, out: str, source: Source, steps: Iterable[Step]) -> None:
+    """Write which folders make up the run, for `why`, `outputs`, `verify` and the next `plan`."""
+    places: list[dict[str, Any]] = [
+        {"name": "ingest", "kind": "ingest", "folder": store.basename(source.folder), "documents": None}
+    ]
+    names = {-1: "ingest"}
+    for index, step in enumerate(steps):
+        names[index] = step.node.name
+        joined = [names[documents] for documents, _ in step.branches]
+        places.append(
+            {
+                "name": step.node.name,
+                "kind": step.node.stage.kind,
+                "folder": store.basename(step.folder),
+                "documents": joined or names[step.documents],
+            }
+        )
+    store.put(store.join(out, STATE), canonical(sealed({"recipe": recipe.name, "steps": places}), indent=1))
 
 
 def previous(out: str) -> dict[str, str]:
@@ -199,6 +231,20 @@ def _step(
     return Step(node, key, store.join(out, f"{node.name}-{key}"), made_by, documents, columns, gives)
 
 
+def _joining(node: Node, index: int, out: str, source: Source, steps: list[Step], branches: tuple[Seen, ...]) -> Step:
+    """A step that joins branches: it gives the columns that every branch carries."""
+    have = [_visible(source, steps, *branch) for branch in branches]
+    kept = [_kept(node, index, source, steps, *branch, one) for branch, one in zip(branches, have, strict=True)]
+    gives = tuple(name for name in kept[0] if all(name in other for other in kept))
+    inputs = [
+        sorted({source.id if i < 0 else steps[i].id for i in (documents, *(one[name] for name in gives))})
+        for (documents, _), one in zip(branches, have, strict=True)
+    ]
+    made_by = {"stage": node.stage.identity(), "name": node.name, "inputs": inputs}
+    key = fingerprint(made_by)
+    return Step(node, key, store.join(out, f"{node.name}-{key}"), made_by, *branches[0], gives, branches)
+
+
 def _adder(name: str, reader: Stage) -> str:
     """The stage that adds a column, as a hint."""
     if isinstance(reader, Code):
@@ -255,9 +301,12 @@ def _visible(source: Source, steps: list[Step], documents: int, columns: tuple[i
 
 def _maker(name: str, at: int, source: Source, steps: list[Step]) -> dict[str, Any]:
     """`made_by` of the stage that made a column, whichever selections carried it since, and the stage itself."""
-    while at >= 0 and steps[at].node.stage.gathers:
+    while at >= 0 and steps[at].node.stage.gathers and not steps[at].branches:
         at = _visible(source, steps, steps[at].documents, steps[at].columns)[name]
-    return {**source.made_by, "maker": None} if at < 0 else {**steps[at].made_by, "maker": steps[at].node.stage}
+    if at < 0:
+        return {**source.made_by, "maker": None}
+    step = steps[at]
+    return {**step.made_by, "maker": None if step.branches else step.node.stage}
 
 
 def _adders(name: str, steps: list[Step]) -> list[Node]:

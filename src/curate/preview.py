@@ -11,6 +11,7 @@ from curate import ledger, plan, store
 from curate.execute import serial
 from curate.manifest import Manifest, load_receipts
 from curate.recipe import Recipe
+from curate.stage import MAKES_DOCUMENTS
 from curate.stages.mix import token_count
 
 # MB of text per CPU-second on one 2020s server core, with reading and writing, and bytes on disk per byte of text.
@@ -32,6 +33,7 @@ _EXPECTED = {
     "rate": (3000, 0.001),
     "rank": (3000, 0.002),
     "select": (240, 0.3),
+    "concat": (150, 0.3),
     "tokenize": (100, 0.3),
     "mix": (3000, 0.001),
     "pack": (180, 0.9),
@@ -49,17 +51,19 @@ def preview(recipe: Recipe, out: str, *, limit: int | None = None) -> dict[str, 
     raw = sum(file.size for file in source.described)
     text = int(sum(_text(file) for file in source.described) * source.share)
     stages = [_ingest(source, out, text)]
-    known: int | None = stages[0]["rows"]
+    known: dict[int, int | None] = {-1: stages[0]["rows"]}
     budget: int | None = None
-    for step in steps:
+    for index, step in enumerate(steps):
         entry = _stage(out, step, text)
         budget = token_count(getattr(step.node.stage, "tokens", None)) or budget
         if budget and step.node.stage.kind == "pack" and entry["state"] != "cached":
             entry["disk_expected"] = _TOKEN * budget
+        seen = [known[documents] for documents, _ in step.branches or ((step.documents, step.columns),)]
+        most = None if None in seen else sum(rows for rows in seen if rows)
         if entry["rows"] is None:
-            entry["rows_expected"] = known
-        elif step.node.stage.gathers == "neighbours":
-            known = entry["rows"]
+            entry["rows_expected"] = most
+        if step.node.stage.gathers in MAKES_DOCUMENTS:
+            known[index] = most if entry["rows"] is None else entry["rows"]
         stages.append(entry)
     biggest = max((one.bytes for one in source.units), default=0)
     disk = sum(stage["disk_expected"] for stage in stages)

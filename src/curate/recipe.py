@@ -176,9 +176,12 @@ def _named(nodes: list[Node]) -> tuple[Node, ...]:
         if node.name in seen or node.name == "ingest":
             other = f"line {seen[node.name].line}" if node.name in seen else "the raw documents"
             raise RecipeError(f"line {node.line}: '{node.name}' is taken by {other}; give this stage a `name:`")
-        if node.source is not None and node.source not in seen and node.source != "ingest":
-            hint = nearest(node.source, list(seen)) or f"; before it are {', '.join(['ingest', *seen])}"
-            raise RecipeError(f"line {node.line}: '{node.name}' is from '{node.source}', no stage before it{hint}")
+        if node.stage.branches and node.source is not None:
+            raise RecipeError(f"line {node.line}: '{node.name}' joins the steps in `of`; `from:` does not go with it")
+        for name in (*([node.source] if node.source is not None else []), *node.stage.branches):
+            if name not in seen and name != "ingest":
+                hint = nearest(name, list(seen)) or f"; before it are {', '.join(['ingest', *seen])}"
+                raise RecipeError(f"line {node.line}: '{node.name}' is from '{name}', no stage before it{hint}")
         seen[node.name] = node
     return tuple(seen.values())
 

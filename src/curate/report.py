@@ -108,7 +108,9 @@ def table(outputs: dict[str, Any]) -> None:
 
 def _sources(console: Console, outputs: dict[str, Any]) -> None:
     documents = [
-        stage for stage in outputs["stages"] if stage["kind"] in ("ingest", "select") and stage["state"] == "done"
+        stage
+        for stage in outputs["stages"]
+        if stage["kind"] in ("ingest", "select", "concat") and stage["state"] == "done"
     ]
     if not documents:
         return
@@ -118,11 +120,11 @@ def _sources(console: Console, outputs: dict[str, Any]) -> None:
     train: dict[str, Any] = {}
     for tokens in outputs["tokens"]:
         train = tokens["splits"].get("train", {}).get("sources", {})
-    for source in sorted(first.get("bytes", {})):
+    for source in sorted({**first.get("bytes", {}), **last.get("bytes", {})}):  # branches may be given names
         drawn = train.get(source, {})
         table.add_row(
             source,
-            f"{first['bytes'][source] / 1e6:.2f}",
+            f"{first['bytes'].get(source, 0) / 1e6:.2f}",
             f"{last['bytes'].get(source, 0) / 1e6:.2f}",
             f"{last['documents'].get(source, 0):,}",
             f"{drawn['tokens']:,}" if drawn else "",

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from curate import exchange, groups, plan, raw, store, unit
+from curate import exchange, groups, joining, plan, raw, store, unit
 from curate.errors import DataError, UnitsFailed
 from curate.execute import Failed, attempt, serial
 from curate.ledger import save as save_ledger
-from curate.manifest import Manifest, Receipt, Shard, canonical, fingerprint, sealed
+from curate.manifest import Manifest, Receipt, Shard, canonical, fingerprint
 from curate.plan import Source, Step
 from curate.recipe import Recipe
 from curate.stage import Evidence, Map, Verdict
@@ -77,7 +77,7 @@ def run(
         steps = plan.resolve(recipe, out, source)
         if map is not serial:
             warm_up(steps)
-        save_state(recipe, out, source, steps)
+        plan.save_state(recipe, out, source, steps)
         driver = _Driver(out, source, steps, map, report, compression)
         driver.ingest()
         while unfinished := driver.open_steps():
@@ -95,23 +95,6 @@ def warm_up(steps: Iterable[Step]) -> None:
     from curate.arrow import row_hashes
 
     row_hashes(table)
-
-
-def save_state(recipe: Recipe, out: str, source: Source, steps: Iterable[Step]) -> None:
-    """Write which folders make up the run, for `why`, `outputs`, `verify` and the next `plan`."""
-    places = [{"name": "ingest", "kind": "ingest", "folder": store.basename(source.folder), "documents": None}]
-    names = {-1: "ingest"}
-    for index, step in enumerate(steps):
-        names[index] = step.node.name
-        places.append(
-            {
-                "name": step.node.name,
-                "kind": step.node.stage.kind,
-                "folder": store.basename(step.folder),
-                "documents": names[step.documents],
-            }
-        )
-    store.put(store.join(out, plan.STATE), canonical(sealed({"recipe": recipe.name, "steps": places}), indent=1))
 
 
 @dataclass
@@ -172,9 +155,10 @@ class _Driver:
     def round(self, unfinished: list[int]) -> None:
         """One pass over each document dataset that has work ready, then whatever that makes possible."""
         passes: list[_Sweep] = []
+        joined = [index for index in unfinished if self.steps[index].branches and self.ready(index)]
         for index in unfinished:
             phase = self.ready(index)
-            if phase:
+            if phase and index not in joined:
                 held = self.held(index, phase)
                 documents = self.steps[index].documents
                 fitting = next((one for one in passes if one.documents == documents and one.fits(held)), None)
@@ -182,7 +166,9 @@ class _Driver:
                     passes.append(fitting := _Sweep(documents))
                 fitting.held.update(held)
                 fitting.work.append((index, phase))
-        assert passes, "every stage reads columns of stages before it, so one of them is ready"
+        assert passes or joined, "every stage reads columns of stages before it, so one of them is ready"
+        for index in joined:
+            self.join(index)
         for one in passes:
             self.sweep(one)
             for index, phase in one.work:
@@ -191,16 +177,20 @@ class _Driver:
     def ready(self, index: int) -> str:
         """`scan` or `apply` when the columns that it wants exist, else nothing."""
         step, stage = self.steps[index], self.steps[index].node.stage
-        if step.documents not in self.whole:
-            return ""
+        if step.branches:
+            return "join" if all(self.seen_whole(*branch, step.gives) for branch in step.branches) else ""
         scanning = stage.scans and not store.exists(store.join(step.folder, "verdict", "done.json"))
         phase = "scan" if scanning else "apply"
         wanted = self.wanted(index, phase)
         if stage.gathers == "neighbours":
             wanted = (*wanted, *step.gives)
+        return phase if self.seen_whole(step.documents, step.columns, wanted) else ""
+
+    def seen_whole(self, documents: int, columns: tuple[int, ...], wanted: tuple[str, ...]) -> bool:
+        """True if what gives the wanted columns of these documents is whole."""
         # Where a column is measured again, or rewritten, the last to give it is the one that is meant.
-        givers = {name: i for i in step.columns for name in self.steps[i].gives}
-        return phase if all(givers[name] in self.whole for name in wanted if name in givers) else ""
+        givers = {name: i for i in columns for name in self.steps[i].gives}
+        return documents in self.whole and all(givers[name] in self.whole for name in wanted if name in givers)
 
     def wanted(self, index: int, phase: str) -> tuple[str, ...]:
         """Columns that a step looks at in a phase."""
@@ -214,9 +204,11 @@ class _Driver:
 
     def view(self, index: int) -> View:
         """What a step sees of what is finished."""
-        step = self.steps[index]
-        columns = tuple(self.whole[i] for i in step.columns if i in self.whole)
-        return View(self.whole[step.documents], columns)
+        return self.finished_view(self.steps[index].documents, self.steps[index].columns)
+
+    def finished_view(self, documents: int, columns: tuple[int, ...]) -> View:
+        """What is finished of these documents and columns."""
+        return View(self.whole[documents], tuple(self.whole[i] for i in columns if i in self.whole))
 
     def sweep(self, one: "_Sweep") -> None:
         """One pass over the shards of a document dataset."""
@@ -384,6 +376,13 @@ class _Driver:
         receipts = self.units(step.node.name, "gather", step.folder, jobs, unit.gather_neighbours)
         unit.conserved(step.node.name, base.rows, marks, receipts)
         return receipts
+
+    def join(self, index: int) -> None:
+        """Write the documents of all branches, shard by shard."""
+        step = self.steps[index]
+        jobs = joining.jobs(step, [self.finished_view(*branch) for branch in step.branches])
+        made = self.units(step.node.name, "join", step.folder, jobs, unit.join)
+        self.whole[index] = Dataset(step.folder, self.finish(step.id, step.node.name, step.folder, step.made_by, made))
 
     def gather_parts(self, index: int, sent: list[Receipt]) -> None:
         """Shuffle: every part takes its rows from what all shards sent."""

@@ -1,9 +1,9 @@
 """Every curation method is scan -> judge -> apply.
 
 `scan` looks at one shard and says a little. `judge` decides once from what all shards said. `apply` goes over each
-shard again and carries the decision out. A method that needs no view of the whole has only `apply`. Two kinds of
-method move rows and say how with `gather`: one that keeps rows (`select`) gathers neighbouring shards, one that
-shuffles (`pack`) gathers parts.
+shard again and carries the decision out. A method that needs no view of the whole has only `apply`. Some kinds of
+method move rows and say how with `gathers`: one that keeps rows (`select`) gathers neighbouring shards, one that
+shuffles (`pack`) gathers parts, one that joins (`concat`) gathers branches.
 
 A stage computes; it never reads, writes, times or counts files: the runner does, and checks what came back.
 """
@@ -23,6 +23,10 @@ Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 and Prefect's on Ray are others. All give the same bytes."""
 
 PART_ROWS = 4_000_000
+
+Gathers = Literal["", "neighbours", "parts", "branches"]
+MAKES_DOCUMENTS = ("neighbours", "branches")
+"""Ways to gather behind which stages see other documents."""
 
 
 class Verdict(NamedTuple):
@@ -109,7 +113,7 @@ class Stage:
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
-    gathers: ClassVar[Literal["", "neighbours", "parts"]] = ""
+    gathers: ClassVar[Gathers] = ""
     asset_fields: ClassVar[tuple[str, ...]] = ()
     rewrites: ClassVar[tuple[str, ...]] = ()
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -186,6 +190,15 @@ class Stage:
 
     def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
         """The added columns of one shard; for a stage that gathers parts, the rows to send and their `part`."""
+        raise NotImplementedError
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The steps whose documents a stage joins, in order."""
+        return ()
+
+    def join(self, branch: int, shard: pa.Table) -> pa.Table:
+        """The documents that a shard of one branch becomes."""
         raise NotImplementedError
 
     def parts(self, verdict: Verdict) -> int:

@@ -139,6 +139,33 @@ def gather_neighbours(job: Neighbours) -> list[Receipt]:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """A shard of a branch, with what makes its documents those of the whole."""
+
+    unit: str
+    folder: str
+    key: str
+    join: Callable[[pa.Table], pa.Table]
+    carry: tuple[str, ...]
+    rows: int
+    files: Files
+
+
+def join(job: Joined) -> list[Receipt]:
+    """Write the documents of one shard of a branch."""
+    clock = Clock()
+    table = job.join(pick(read(job.files, job.rows), job.carry))
+    if table.num_rows != job.rows:
+        raise DataError(f"{job.folder}: {table.num_rows} documents of {job.rows} in unit {job.unit}")
+    shard = put_table(job.folder, f"{job.unit}.parquet", table)
+    counts = {"documents": by_source(table), "bytes": by_source(table, "bytes")}
+    how = clock.how("join", table.nbytes)
+    receipt = Receipt(job.unit, job.key, (shard,), job.rows, shard.rows, counts=counts, how=how)
+    save_receipt(job.folder, receipt)
+    return [receipt]
+
+
+@dataclass(frozen=True)
 class Part:
     """One part of a shuffle: the segment `part` of every file that was sent."""
 

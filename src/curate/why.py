@@ -97,33 +97,53 @@ def _story(out: str, steps: list[dict[str, Any]], base: Manifest, place: Place) 
     origin, text = row["origin"], row.pop("text")
     story: dict[str, Any] = {**row, "text": _shown(text), "stages": []}
     outcomes: list[str] = []
-    places: dict[str, Place] = {"ingest": place}
+    # A recipe may branch, and branches may meet again: then the document is in several places.
+    places: dict[str, list[Place]] = {"ingest": [place]}
     for at, step in enumerate(steps[1:], 1):
-        here = places.get(step["documents"])
-        folder = store.join(out, step["folder"])
-        manifest = Manifest.load(folder)
-        if here is None or manifest is None:
+        manifest = Manifest.load(store.join(out, step["folder"]))
+        if manifest is None:
             continue
-        told: dict[str, Any] = {"stage": step["name"], "kind": step["kind"]}
-        if step["kind"] == "select":
-            rule, dropped = _rules(folder)
-            told["rule"] = rule[here[0]][here[1]].as_py()
-            if told["rule"] is None:
-                places[step["name"]] = kept_place(dropped, manifest.units, here)
+        if step["kind"] == "concat":
+            places[step["name"]] = joined = list(_joined(out, steps, step, places))
+            story["stages"] += [{"stage": step["name"], "kind": "concat"} for _ in joined]
+            continue
+        for here in dict.fromkeys(places.get(step["documents"], [])):
+            told: dict[str, Any] = {"stage": step["name"], "kind": step["kind"]}
+            if step["kind"] == "select":
+                rule, dropped = _rules(store.join(out, step["folder"]))
+                told["rule"] = rule[here[0]][here[1]].as_py()
+                if told["rule"] is None:
+                    places.setdefault(step["name"], []).append(kept_place(dropped, manifest.units, here))
+                else:
+                    told |= _failed(selection(out, step["name"]), told["rule"], here)
+                    outcomes.append(f"dropped by {told['rule']} in {step['name']}")
+            elif step["kind"] == "pack":
+                told["windows"] = _windows(store.join(out, step["folder"]), manifest, row["id"], origin)
+                count = len({(window["prefix"], window["window"]) for window in told["windows"]})
+                many = f"{count} window{'' if count == 1 else 's'}" if count else "kept, but drawn by no window"
+                outcomes.append(f"{'in ' if count else ''}{many} of {step['name']}")
             else:
-                told |= _failed(selection(out, step["name"]), told["rule"], here)
-                outcomes.append(f"dropped by {told['rule']} in {step['name']}")
-        elif step["kind"] == "pack":
-            told["windows"] = _windows(folder, manifest, row["id"], origin)
-            count = len({(window["prefix"], window["window"]) for window in told["windows"]})
-            many = f"{count} window{'' if count == 1 else 's'}" if count else "kept, but drawn by no window"
-            outcomes.append(f"{'in ' if count else ''}{many} of {step['name']}")
-        else:
-            told |= _measured(out, steps, at, Dataset(folder, manifest), here)
-        story["stages"].append(told)
-    # A recipe may branch: what became of the document is told for every branch that settled it.
-    story["outcome"] = "; ".join(outcomes) or "kept"
+                told |= _measured(out, steps, at, Dataset(store.join(out, step["folder"]), manifest), here)
+            story["stages"].append(told)
+            if step["kind"] == "pack":  # windows are found by name: they are those of all places
+                break
+    # What became of the document is told for every branch that settled it.
+    story["outcome"] = "; ".join(dict.fromkeys(outcomes)) or "kept"
     return story
+
+
+def _joined(
+    out: str, steps: list[dict[str, Any]], step: dict[str, Any], places: dict[str, list[Place]]
+) -> Iterator[Place]:
+    """Where the documents at these places of branches are behind the step that joins them."""
+    first = 0
+    folders = {one["name"]: store.join(out, one["folder"]) for one in steps}
+    for name in step["documents"]:
+        base = Manifest.load(folders[name])
+        if base is None:
+            return
+        yield from ((first + shard, row) for shard, row in places.get(name, []))
+        first += len(base.shards)
 
 
 def _failed(step: Selection, rule: str, place: Place) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from curate.stages.clean import Clean
 from curate.stages.cluster import Cluster
 from curate.stages.code import Code
+from curate.stages.concat import Concat
 from curate.stages.confirm import Confirm
 from curate.stages.embed import Embed
 from curate.stages.exact import Exact
@@ -37,6 +38,7 @@ STAGES = (
     Rate,
     Rank,
     Select,
+    Concat,
     Tokenize,
     Mix,
     Pack,

@@ -23,7 +23,7 @@ from curate.arrow import large_lists, lists, one
 from curate.draw import READS, again, draws
 from curate.errors import DataError, RecipeError
 from curate.kernels.pack import copy_ranges
-from curate.stage import Evidence, Gathered, Map, Stage, Verdict
+from curate.stage import Evidence, Gathered, Gathers, Map, Stage, Verdict
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Pack(Stage):
     """
 
     kind: ClassVar[str] = "pack"
-    gathers: ClassVar[Literal["", "neighbours", "parts"]] = "parts"
+    gathers: ClassVar[Gathers] = "parts"
     window: int
     packing: Literal["concatenate", "best_fit"] = "concatenate"
     formats: tuple[Literal["megatron", "parquet"], ...] = ("megatron", "parquet")

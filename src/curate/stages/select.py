@@ -7,7 +7,7 @@ That column is the log of decisions; no other exists.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ import xxhash
 
 from curate import expressions
 from curate.errors import RecipeError
-from curate.stage import Stage, Verdict
+from curate.stage import Gathers, Stage, Verdict
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Select(Stage):
     """
 
     kind: ClassVar[str] = "select"
-    gathers: ClassVar[Literal["", "neighbours", "parts"]] = "neighbours"
+    gathers: ClassVar[Gathers] = "neighbours"
     keep: dict[str, str] = field(default_factory=dict)
     rules: tuple[str, ...] = ()
     carry: tuple[str, ...] = ()
