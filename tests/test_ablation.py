@@ -519,7 +519,7 @@ def test_utilities_through_the_verbs(tmp_path, capsys):
     assert told["report"]["by_measure"]["a"]["web"] == pytest.approx(0.5)
     assert told["report"]["utilities"]["web"]["clear"]
     assert not told["report"]["utilities"]["code"]["clear"]
-    assert result.read(out)["web"] == pytest.approx((0.4975 / 0.5) / (0.4975 / 0.5 + 0.095 / 0.2), rel=1e-2)
+    assert result.worths(out).weights["web"] == pytest.approx((0.4975 / 0.5) / (0.4975 / 0.5 + 0.095 / 0.2), rel=1e-2)
     assert "not told from 0" in capsys.readouterr().out
     code, told = called("utilities", str(table), "--weights", full, "--measure", "score", "-o", out)
     assert (code, told["weights"]) == (1, {})

@@ -324,9 +324,9 @@ def test_the_verb_writes_a_result_that_a_mixture_can_take(tmp_path, capsys):
     runs = runs_of(NAMED, REPOSITORY)
     file, out = table(tmp_path, runs), str(tmp_path / "worth.json")
     told = verb(file, "-o", out, "--form", "repository", "--budget", "128M")
-    worth = result.read(out)
+    worth = result.worths(out).weights
     assert worth == pytest.approx({name: pool.utility / -0.47 for name, pool in NAMED.items()}, rel=1e-2)
-    report = result.load(out)["report"]
+    report = result.load(out).report
     assert report["pools"]["best"]["half_life"] == pytest.approx(6.727, rel=1e-2)
     assert report["choice"]["chosen"] == ["best", "good"]
     assert report["choice"]["epochs"] == pytest.approx(5)
@@ -356,7 +356,7 @@ def test_a_table_without_signal_gives_no_weights(tmp_path, capsys):
     assert told["weights"] == {}
     assert "no signal" in capsys.readouterr().out
     with pytest.raises(RecipeError, match="no signal"):
-        result.read(out)
+        result.worths(out)
 
 
 @pytest.mark.parametrize(
