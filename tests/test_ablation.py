@@ -140,22 +140,26 @@ def made_of_parts(parts, small, folder, stages):
     tokenizer = Path(small).parent / "tokenizer.json"
     (folder / "recipe.yaml").write_text(
         f"name: parts\ningest: {{files: {parts}/*.parquet, source: {{field: source}}, id: source_id}}\n"
-        f"stages:\n  - tokenize: {{tokenizer: {tokenizer}, engine: tokenizers}}\n{stages}"
-        "  - pack: {window: 16}\n"
+        f"stages:\n{stages}  - pack: {{window: 16}}\n".replace(
+            "TOKENIZER", f"{{tokenizer: {tokenizer}, engine: tokenizers}}"
+        )
     )
     out = str(folder / "run")
     run(recipe.load(str(folder / "recipe.yaml")), out)
     return out
 
 
+def phased(parts):
+    """The steps of a recipe with `mix.yaml` as it stands there."""
+    first, *more = (parts / "mix.yaml").read_text().splitlines()
+    return "\n".join(["  - tokenize: TOKENIZER", f"  - {first}", *(f"    {line}" for line in more), ""])
+
+
 def test_each_part_is_a_phase_and_a_small_model_reads_one(parts, small, tmp_path):
     """From `partition` to the windows of part 3: its `mix.yaml` in a recipe, and the phase of that name."""
     told = json.loads((parts / "parts.json").read_text())
     text = (parts / "mix.yaml").read_text()
-    lines = text.splitlines()
-    stage = "\n".join([f"  - {lines[0]}", *(f"    {line}" for line in lines[1:])]) + "\n"
-    out = made_of_parts(parts, small, tmp_path, stage)
-    shards = proxy.read(out)
+    shards = proxy.read(made_of_parts(parts, small, tmp_path, phased(parts)))
     assert [name for name, _ in shards.phases] == [name.replace("/", "-") for name in told["parts"]]
     tokens = yaml.safe_load(text)["mix"]["phases"][0]["tokens"]
     assert tokens == int(0.9 * told["size"])
@@ -178,7 +182,7 @@ def test_each_part_is_a_phase_and_a_small_model_reads_one(parts, small, tmp_path
 def test_a_part_can_be_selected_too(parts, small, tmp_path):
     """The windows of a part hold its documents, each once, and none of another."""
     told = json.loads((parts / "parts.json").read_text())
-    stages = "  - select: {keep: {mine: source = 'docs' and part = 3}}\n  - mix: {weights: {docs: 1}}\n"
+    stages = "  - select: {keep: {mine: source = 'docs' and part = 3}}\n  - tokenize: TOKENIZER\n  - mix:\n"
     out = made_of_parts(parts, small, tmp_path, stages)
     (mixed,) = [one for one in outputs(out)["stages"] if one["kind"] == "mix"]
     made = json.loads((Path(mixed["folder"]) / "mixture.json").read_text())
@@ -192,9 +196,7 @@ def test_a_part_can_be_selected_too(parts, small, tmp_path):
 
 @pytest.mark.readers
 def test_a_small_model_is_trained_on_a_part(parts, small, tmp_path):
-    text = (parts / "mix.yaml").read_text().splitlines()
-    stage = "\n".join([f"  - {text[0]}", *(f"    {line}" for line in text[1:])]) + "\n"
-    shards = proxy.read(made_of_parts(parts, small, tmp_path, stage))
+    shards = proxy.read(made_of_parts(parts, small, tmp_path, phased(parts)))
     tiny = proxy.Settings(width=16, layers=1, heads=2, batch=8, rate=1e-2)
     docs, code = (
         proxy.train(proxy.phase(shards, name), None, seed=0, settings=tiny, device="cpu")
