@@ -20,14 +20,16 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr, t
 from static_model import KINDS, write_tensors
 
-from curate import recipe
+from curate import proxy, recipe
 from curate.errors import AssetError, DataError, RecipeError
 from curate.fit import ablation, ablation_verb, averaging, result
 from curate.fit.ablation import CommandError, Scorer, chosen, left_out, search, shares, student, utilities, worths
 from curate.fit.averaging import average
-from curate.fit.partition import cut, size_for
+from curate.fit.partition import cut, size_for, step
 from curate.fit.runs import available, read_runs
+from curate.outputs import outputs
 from curate.run import run
+from curate.stages.mix import Mix, Phase
 
 # --- parts -----------------------------------------------------------------------------------------------------------
 
@@ -103,7 +105,9 @@ def test_a_run_is_cut_row_by_row(small, tmp_path, capsys):
     assert all(abs(part["tokens"] - told["size"]) <= 0.005 * told["size"] for part in told["parts"].values())
     files = sorted(tmp_path.glob("*.parquet"))
     assert len(files) > 1
-    counts = Counter(part for file in files for part in pl.read_parquet(file)["part"].cast(pl.String).to_list())
+    rows = pl.concat([pl.read_parquet(file) for file in files])
+    counts = Counter(f"{source}/{part}" for source, part in rows.select("source", "part").iter_rows())
+    assert set(counts) - set(told["parts"]) <= {"docs/None", "code/None"}
     assert {name: counts[name] for name in told["parts"]} == {
         name: part["documents"] for name, part in told["parts"].items()
     }
@@ -121,6 +125,93 @@ def test_a_run_is_cut_row_by_row(small, tmp_path, capsys):
     assert same["parts"] != other["parts"]
     with pytest.raises(RecipeError, match="the largest has"):
         called("partition", small, "--tokens", "1B", "-o", str(again))
+
+
+@pytest.fixture(scope="module")
+def parts(small, tmp_path_factory):
+    """The folder of a partition of the small run into seven parts or more."""
+    folder = tmp_path_factory.mktemp("parts")
+    called("partition", small, "--parts", "7", "-o", str(folder))
+    return folder
+
+
+def made_of_parts(parts, small, folder, stages):
+    """A run of a recipe that ingests the documents of the partition."""
+    tokenizer = Path(small).parent / "tokenizer.json"
+    (folder / "recipe.yaml").write_text(
+        f"name: parts\ningest: {{files: {parts}/*.parquet, source: {{field: source}}, id: source_id}}\n"
+        f"stages:\n{stages}  - pack: {{window: 16}}\n".replace(
+            "TOKENIZER", f"{{tokenizer: {tokenizer}, engine: tokenizers}}"
+        )
+    )
+    out = str(folder / "run")
+    run(recipe.load(str(folder / "recipe.yaml")), out)
+    return out
+
+
+def phased(parts):
+    """The steps of a recipe with `mix.yaml` as it stands there."""
+    first, *more = (parts / "mix.yaml").read_text().splitlines()
+    return "\n".join(["  - tokenize: TOKENIZER", f"  - {first}", *(f"    {line}" for line in more), ""])
+
+
+def test_each_part_is_a_phase_and_a_small_model_reads_one(parts, small, tmp_path):
+    """From `partition` to the windows of part 3: its `mix.yaml` in a recipe, and the phase of that name."""
+    told = json.loads((parts / "parts.json").read_text())
+    text = (parts / "mix.yaml").read_text()
+    shards = proxy.read(made_of_parts(parts, small, tmp_path, phased(parts)))
+    assert [name for name, _ in shards.phases] == [name.replace("/", "-") for name in told["parts"]]
+    tokens = yaml.safe_load(text)["mix"]["phases"][0]["tokens"]
+    assert tokens == int(0.9 * told["size"])
+    drawn = [
+        int(sum(one.lengths.sum() for one in proxy.phase(shards, name).train.values())) for name, _ in shards.phases
+    ]
+    assert all(tokens - 16 < each < tokens + 1_000 for each in drawn)
+    one = proxy.phase(shards, "docs-3")
+    assert set(one.train) == {"docs"}
+    assert set(one.validation) == {"code", "docs"}
+    ids = {bytes(row) for row in one.train["docs"].ids}
+    first, last = (proxy.phase(shards, name).train["docs"].ids for name in ("docs-0", "docs-2"))
+    assert not ids & {bytes(row) for row in (*first, *last)}
+    order = proxy.order(one, None, seed=0)
+    assert sorted(order) == [("docs", place) for place in range(len(one.train["docs"].ids))]
+    with pytest.raises(RecipeError, match=r"no phase 'docs-33'.*'docs-3'"):
+        proxy.phase(shards, "docs-33")
+
+
+def test_a_part_can_be_selected_too(parts, small, tmp_path):
+    """The windows of a part hold its documents, each once, and none of another."""
+    told = json.loads((parts / "parts.json").read_text())
+    stages = "  - select: {keep: {mine: source = 'docs' and part = 3}}\n  - tokenize: TOKENIZER\n  - mix:\n"
+    out = made_of_parts(parts, small, tmp_path, stages)
+    (mixed,) = [one for one in outputs(out)["stages"] if one["kind"] == "mix"]
+    made = json.loads((Path(mixed["folder"]) / "mixture.json").read_text())
+    assert made["groups"]["docs"]["available"] == told["parts"]["docs/3"]["tokens"]
+    assert made["groups"]["docs"]["documents"] == told["parts"]["docs/3"]["documents"]
+    shards = proxy.read(out)
+    assert int(shards.train["docs"].lengths.sum()) > told["parts"]["docs/3"]["tokens"] - 16
+    with pytest.raises(RecipeError, match="no `phases`"):
+        proxy.phase(shards, "docs-3")
+
+
+@pytest.mark.readers
+def test_a_small_model_is_trained_on_a_part(parts, small, tmp_path):
+    shards = proxy.read(made_of_parts(parts, small, tmp_path, phased(parts)))
+    tiny = proxy.Settings(width=16, layers=1, heads=2, batch=8, rate=1e-2)
+    docs, code = (
+        proxy.train(proxy.phase(shards, name), None, seed=0, settings=tiny, device="cpu")
+        for name in ("docs-3", "code-1")
+    )
+    assert docs.losses["docs"] < code.losses["docs"]
+    assert code.losses["code"] < docs.losses["code"]
+
+
+def test_sources_that_are_no_names_of_folders():
+    told = {"size": 100, "parts": dict.fromkeys(["wiki/en/0", "wiki-en/0", "a b/0"])}
+    made = step(told)["mix"]["phases"]
+    assert [phase["name"] for phase in made] == ["part-0", "part-1", "part-2"]
+    assert [phase["weights"] for phase in made] == [{"wiki/en/0": 1}, {"wiki-en/0": 1}, {"a b/0": 1}]
+    assert Mix(bucket="part", phases=tuple(Phase(**phase) for phase in made))
 
 
 # --- averages --------------------------------------------------------------------------------------------------------
@@ -519,7 +610,7 @@ def test_utilities_through_the_verbs(tmp_path, capsys):
     assert told["report"]["by_measure"]["a"]["web"] == pytest.approx(0.5)
     assert told["report"]["utilities"]["web"]["clear"]
     assert not told["report"]["utilities"]["code"]["clear"]
-    assert result.read(out)["web"] == pytest.approx((0.4975 / 0.5) / (0.4975 / 0.5 + 0.095 / 0.2), rel=1e-2)
+    assert result.worths(out).weights["web"] == pytest.approx((0.4975 / 0.5) / (0.4975 / 0.5 + 0.095 / 0.2), rel=1e-2)
     assert "not told from 0" in capsys.readouterr().out
     code, told = called("utilities", str(table), "--weights", full, "--measure", "score", "-o", out)
     assert (code, told["weights"]) == (1, {})

@@ -228,9 +228,9 @@ def test_results_go_out_and_come_back(tmp_path):
         result.read(path)
     with pytest.raises(RecipeError, match="does not go into JSON"):
         result.write(path, "regmix", {"a": 1.0}, {"x": float("nan")})
-    with pytest.raises(RecipeError, match="shares sum to 2"):
+    with pytest.raises(RecipeError, match="weights sum to 2"):
         result.write(path, "regmix", {"a": 1.0, "b": 1.0}, {})
-    with pytest.raises(RecipeError, match="share of 'a' is nan"):
+    with pytest.raises(RecipeError, match="weight of 'a' is nan"):
         result.write(path, "regmix", {"a": float("nan")}, {})
 
 

@@ -4,6 +4,7 @@ fits against curves that are known."""
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from verbs import called
 
-from curate import laws, utility
+from curate import laws, mixture, utility
 from curate.errors import DataError, RecipeError
 from curate.fit import result, utility_verb
 from curate.fit.utility import Run, fit, read_runs
+from curate.stages.mix import Mix, Phase
 from curate.utility import Curve, Pool, allocate, best_prefix, epochs_until, error_after
 
 # Released fits of four pools of DataComp-medium by quality (locuslab/scaling_laws_data_filtering, results/
@@ -181,6 +183,15 @@ def test_allocation_is_as_good_as_that_of_a_general_solver(seed):
     caps = {name: float(draw.uniform(2, 12)) for name in names}
     budget = int(draw.uniform(0.3, 0.9) * sum(caps[name] * tokens[name] for name in names))
     mine = allocate(tokens, worth, budget, caps=caps, repeats=repeats)
+    best = solved(tokens, worth, (caps, repeats), mine)
+    assert sum(mine.values()) == budget
+    assert value(tokens, worth, mine, repeats) >= best * (1 - 1e-8)
+
+
+def solved(tokens, worth, limits, mine):
+    """The best value that a general solver finds for caps and decay constants, from an even start and from `mine`."""
+    caps, repeats = limits
+    names, budget = list(tokens), sum(mine.values())
     scale = float(budget)
 
     def lost(x):
@@ -190,13 +201,60 @@ def test_allocation_is_as_good_as_that_of_a_general_solver(seed):
     total = sum(end for _, end in ends)
     starts = [[end / total for _, end in ends], [mine[name] / scale for name in names]]
     whole = {"type": "eq", "fun": lambda x: sum(x) - 1}
-    solved = [
+    found = [
         minimize(lost, start, bounds=ends, constraints=whole, method="SLSQP", options={"ftol": 1e-14, "maxiter": 500})
         for start in starts
     ]
-    best = max(-each.fun for each in solved if abs(sum(each.x) - 1) < 1e-9) * scale
-    assert sum(mine.values()) == budget
-    assert value(tokens, worth, mine, repeats) >= best * (1 - 1e-8)
+    return max(-each.fun for each in found if abs(sum(each.x) - 1) < 1e-9) * scale
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_plan_discounts_each_group_by_its_own_half_life(seed):
+    """As good as a general solver finds it, with half-lives by source and by group, and better than one for all."""
+    draw = np.random.default_rng(100 + seed)
+    tokens = {name: int(draw.integers(10**6, 10**8)) for name in ("web/0", "web/1", "code", "books")}
+    worth = {"web/0": 1.0, "web/1": 1.0, "code": float(draw.uniform(0.5, 2)), "books": float(draw.uniform(0.5, 2))}
+    lives = {"web": float(draw.uniform(0.5, 3)), "code": float(draw.uniform(3, 15))}
+    repeats = {name: lives["web"] / math.log(2) for name in ("web/0", "web/1")}
+    repeats |= {"code": lives["code"] / math.log(2), "books": laws.REPEATS}
+    caps = {name: float(draw.uniform(8, 15)) for name in tokens}
+    budget = int(draw.uniform(0.2, 0.6) * sum(caps[name] * tokens[name] for name in tokens))
+    utility_of = {"web": 1.0, "code": worth["code"], "books": worth["books"]}
+    phase = mixture.Phase(utility=utility_of, half_lives=lives)
+    asked = mixture.Spec((phase,), tokens=budget, max_epochs=caps)
+    made = mixture.plan({name: mixture.Available(count) for name, count in tokens.items()}, asked)
+    assert made.repeats == pytest.approx(repeats)
+    best = solved(tokens, worth, (caps, repeats), made.drawn)
+    mine = value(tokens, worth, made.drawn, repeats)
+    assert mine >= best * (1 - 1e-7)
+    plain = replace(asked, phases=(replace(phase, half_lives=None),))
+    other = mixture.plan(made.available, plain)
+    assert other.drawn != made.drawn
+    assert value(tokens, worth, other.drawn, repeats) < mine
+    assert made.effective() == pytest.approx(
+        {name: laws.effective(tokens[name], count, repeats=repeats[name]) for name, count in made.drawn.items()}
+    )
+    assert mixture.Plan.read(made.told()) == made
+
+
+def test_a_shorter_half_life_is_repeated_less():
+    have = {"a": mixture.Available(1_000), "b": mixture.Available(1_000)}
+
+    def drawn(**lives):
+        phase = mixture.Phase(utility={"a": 1.0, "b": 1.0}, half_lives=lives or None)
+        return mixture.plan(have, mixture.Spec((phase,), tokens=6_000, max_epochs=10)).drawn
+
+    assert drawn() == {"a": 3_000, "b": 3_000}
+    # Repeats of equal worth are shared in proportion to half-lives: 4 in all, of which a has a quarter.
+    assert drawn(a=2.0, b=6.0) == {"a": 2_000, "b": 4_000}
+    usual = laws.REPEATS * math.log(2)
+    assert drawn(a=usual / 3) == {"a": 2_000, "b": 4_000}
+    for wrong in ({"a": 0.0}, {"a": -1.0}, {"a": math.inf}, {"c": 1.0}):
+        with pytest.raises(RecipeError, match=r"half-life of '[ac]'"):
+            mixture.Phase(utility={"a": 1.0}, half_lives=wrong)
+    phases = [mixture.Phase(name, utility={"a": 1}, half_lives={"a": life}) for name, life in (("x", 1.0), ("y", 2.0))]
+    with pytest.raises(RecipeError, match="half-life of 1 epochs, and of 2 in phase 'y'"):
+        mixture.Spec(tuple(phases))
 
 
 names = st.sampled_from(["web", "code", "books", "wiki", "math", "forum"])
@@ -324,9 +382,9 @@ def test_the_verb_writes_a_result_that_a_mixture_can_take(tmp_path, capsys):
     runs = runs_of(NAMED, REPOSITORY)
     file, out = table(tmp_path, runs), str(tmp_path / "worth.json")
     told = verb(file, "-o", out, "--form", "repository", "--budget", "128M")
-    worth = result.read(out)
+    worth = result.worths(out).weights
     assert worth == pytest.approx({name: pool.utility / -0.47 for name, pool in NAMED.items()}, rel=1e-2)
-    report = result.load(out)["report"]
+    report = result.load(out).report
     assert report["pools"]["best"]["half_life"] == pytest.approx(6.727, rel=1e-2)
     assert report["choice"]["chosen"] == ["best", "good"]
     assert report["choice"]["epochs"] == pytest.approx(5)
@@ -335,9 +393,31 @@ def test_the_verb_writes_a_result_that_a_mixture_can_take(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "best, good" in shown
     assert "5.00 epochs" in shown
+    lives = {name: pool.half_life for name, pool in NAMED.items()}
+    assert result.worths(out).half_lives == pytest.approx(lives, rel=1e-2)
+    have = {name: mixture.Available(10**6) for name in NAMED}
+    fitted = Mix(tokens=8_000_000, phases=(Phase("all", utility=out),)).plan(have)
+    decay = {name: life / math.log(2) for name, life in lives.items()}
+    assert fitted.repeats == pytest.approx(decay, rel=1e-2)
+    by_law = allocate(dict.fromkeys(NAMED, 10**6), worth, 8_000_000, caps=4.0, repeats=fitted.repeats)
+    assert fitted.drawn == pytest.approx(by_law, abs=2)
     first = (tmp_path / "worth.json").read_bytes()
     verb(file, "-o", out, "--form", "repository", "--budget", "128M")
     assert (tmp_path / "worth.json").read_bytes() == first
+
+
+def test_half_lives_that_runs_do_not_show_are_not_handed_on(tmp_path, capsys):
+    """`poor` was never repeated: its half-life is the usual one, and that is said."""
+    runs = [run for run in runs_of(NAMED, DOCUMENTED) if run.pool != "poor" or run.seen <= run.unique]
+    out = str(tmp_path / "worth.json")
+    told = verb(table(tmp_path, runs), "-o", out)
+    assert set(result.worths(out).half_lives) == {"best", "good", "fair"}
+    assert [name for name, pool in told["report"]["pools"].items() if not pool["identified"]] == ["poor"]
+    assert "to half in 10.7 epochs, for repeats of poor" in capsys.readouterr().out
+    have = {name: mixture.Available(10**6) for name in NAMED}
+    made = Mix(tokens=1_000_000, phases=(Phase("all", utility=out),)).plan(have)
+    assert made.repeats["poor"] == laws.REPEATS
+    assert made.repeats["best"] == pytest.approx(6.727 / math.log(2), rel=1e-2)
 
 
 def test_other_measures_become_errors(tmp_path):
@@ -356,7 +436,7 @@ def test_a_table_without_signal_gives_no_weights(tmp_path, capsys):
     assert told["weights"] == {}
     assert "no signal" in capsys.readouterr().out
     with pytest.raises(RecipeError, match="no signal"):
-        result.read(out)
+        result.worths(out)
 
 
 @pytest.mark.parametrize(

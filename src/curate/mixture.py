@@ -52,6 +52,14 @@ class Spec:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise RecipeError(f"two phases are called '{twice[0]}'; names of phases differ")
+        lives: dict[str, float] = {}
+        for phase in self.phases:
+            for name, life in (phase.half_lives or {}).items():
+                if lives.setdefault(name, life) != life:
+                    raise RecipeError(
+                        f"repeats of '{name}' have a half-life of {lives[name]:g} epochs, and of {life:g} in phase "
+                        f"'{phase.name}'; text has one"
+                    )
         if self.at_cap not in ("refuse", "clip"):
             raise RecipeError(f"`at_cap` is '{self.at_cap}'; it is refuse or clip")
         if self.tokens is not None and (self.tokens != int(self.tokens) or self.tokens < 1):

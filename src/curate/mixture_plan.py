@@ -5,12 +5,14 @@ plan, by `fingerprint`, if they draw the same tokens of the same data in the sam
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from curate.errors import DataError, RecipeError
+from curate.laws import REPEATS, effective
 from curate.manifest import canonical
 from curate.policies import Available, source_of
 
@@ -82,10 +84,25 @@ class Plan:
         return {group: _ratio(drawn.get(group, 0), one.tokens) for group, one in sorted(self.available.items())}
 
     def effective(self) -> dict[str, float]:
-        """What every group's tokens are worth in tokens seen once (Muennighoff et al., arXiv 2305.16264)."""
-        from curate.laws import effective
+        """What every group's tokens are worth in tokens seen once (Muennighoff et al., arXiv 2305.16264), by the
+        group's own decay where a target has one."""
+        made, repeats = {}, self.repeats
+        for group, n in self.drawn.items():
+            made[group] = float(effective(self.available[group].tokens, n, repeats=repeats[group])) if n else 0.0
+        return made
 
-        return {g: float(effective(self.available[g].tokens, n)) if n else 0.0 for g, n in self.drawn.items()}
+    @property
+    def repeats(self) -> dict[str, float]:
+        """The decay constant of every group's repeats: of its half-life, or its source's, where a target says one, else
+        `laws.REPEATS`."""
+        lives: dict[str, float] = {}
+        for target in self.targets:
+            lives |= target.get("half_lives", {})
+        made = {}
+        for group, one in self.available.items():
+            life = lives.get(group, lives.get(source_of(group, one)))
+            made[group] = REPEATS if life is None else life / math.log(2)
+        return made
 
     @property
     def fingerprint(self) -> str:
@@ -117,7 +134,7 @@ class Plan:
                 }
             )
             start, before = start + size, drawn
-        drawn, epochs, effective, groups = self.drawn, self.epochs(), self.effective(), {}
+        drawn, epochs, worth, groups = self.drawn, self.epochs(), self.effective(), {}
         for group, one in sorted(self.available.items()):
             groups[group] = {
                 "source": source_of(group, one),
@@ -127,9 +144,9 @@ class Plan:
                 "tokens": drawn[group],
                 "share": float(_ratio(drawn[group], total)),
                 "epochs": float(epochs[group]),
-                "effective": effective[group],
+                "effective": worth[group],
             }
-        told = {"format": FORMAT, "tokens": total, "effective": sum(effective.values())}
+        told = {"format": FORMAT, "tokens": total, "effective": sum(worth.values())}
         return {**told, "groups": groups, "phases": phases, "warnings": list(self.warnings),
                 "fingerprint": self.fingerprint}  # fmt: skip
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from curate.apportion import Row
 from curate.errors import RecipeError, nearest
+from curate.laws import REPEATS
 
 WHOLE = "all"
 """What the only phase of a mixture is called."""
@@ -41,7 +42,8 @@ class Phase:
     `weights`: relative shares. `counts`: tokens, the remainder to `rest`. `epochs`: so many of this phase, the
     remainder to `rest` or else to all that are not named, in proportion. `temperature` T: sources in proportion to
     tokens^(1/T). `unimax` N: as equal as N epochs allow (arXiv 2304.09151). `utility`: worth of a token of each, spent
-    where the discounted worth is largest.
+    where the discounted worth is largest; `half_lives`: epochs after which a repeat of some of these is worth half
+    (those without have the decay of `laws.REPEATS`).
     """
 
     name: str = WHOLE
@@ -54,6 +56,7 @@ class Phase:
     unimax: float | None = None
     utility: Mapping[str, float] | None = None
     rest: str | None = None
+    half_lives: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         given = [target for target in TARGETS if getattr(self, target) is not None]
@@ -80,6 +83,10 @@ class Phase:
                     )
             if target in ("weights", "utility") and not any(named.values()):
                 raise RecipeError(f"`{target}` of phase '{self.name}' names nothing above 0")
+        for name, epochs in (self.half_lives or {}).items():
+            positive(epochs, f"the half-life of '{name}' in phase '{self.name}'")
+            if name not in (self.utility or {}):
+                raise RecipeError(f"phase '{self.name}' has a half-life of '{name}', of which `utility` says no worth")
         if any(value != int(value) for value in (self.counts or {}).values()):
             raise RecipeError(f"`counts` of phase '{self.name}' are whole numbers of tokens")
 
@@ -94,7 +101,9 @@ class Phase:
         value = getattr(self, self.kind, None)
         if isinstance(value, Mapping):
             value = {name: number if isinstance(number, int) else float(number) for name, number in value.items()}
-        rest = {"rest": self.rest} if self.rest is not None else {}
+        rest: dict[str, Any] = {"rest": self.rest} if self.rest is not None else {}
+        if self.half_lives:
+            rest["half_lives"] = {name: float(epochs) for name, epochs in self.half_lives.items()}
         return {self.kind: float(value) if isinstance(value, Rational) else value, **rest}
 
 
@@ -284,11 +293,14 @@ def _worth(phase: Phase, groups: Groups, size: Fraction, room: Sequence[Fraction
     from curate.utility import allocate
 
     worth: dict[int, float] = {}
+    repeats: dict[str, float] = {}
     for name, value in (phase.utility or {}).items():
         for i in groups.find(name):
             if i in worth:
                 raise RecipeError(f"`utility` of phase '{phase.name}' names '{groups.names[i]}' twice; name it once")
             worth[i] = value
+            if name in (phase.half_lives or {}):
+                repeats[groups.names[i]] = (phase.half_lives or {})[name] / math.log(2)
     some = sorted(i for i, value in worth.items() if value)
     left = {i: max(0, math.floor(room[i])) for i in some}
     held = sum((max(room[i], Fraction(0)) for i in some), Fraction(0))
@@ -306,6 +318,7 @@ def _worth(phase: Phase, groups: Groups, size: Fraction, room: Sequence[Fraction
         {name: worth[i] for name, i in zip(names, some, strict=True)},
         budget,
         caps=caps,
+        repeats={name: repeats.get(name, REPEATS) for name in names},
     )
     made = [Fraction(got.get(name, 0)) for name in groups.names]
     return [have * size / budget for have in made]  # the budget is whole, and the phase's size may not be

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,21 @@ def read(folder: str) -> Shards:
     )
     train, held = (splits.get(split, {}) for split in ("train", "validation"))
     return Shards(told["window"], told["tokenizer"]["vocabulary"], train, held, phases)
+
+
+def phase(shards: Shards, name: str) -> Shards:
+    """The windows of one phase alone, with all that is held out. RecipeError if shards have no phase of that name."""
+    names = [one for one, _ in shards.phases]
+    if name not in names:
+        there = f"; there are {', '.join(names[:20])}" if names else "; their mixture has no `phases`"
+        raise RecipeError(f"the shards have no phase '{name}'{nearest(name, names) or there}")
+    at = names.index(name)
+    mine = {}
+    for source, count in shards.phases[at][1].items():
+        first = sum(counts.get(source, 0) for _, counts in shards.phases[:at])
+        held = shards.train[source]
+        mine[source] = Windows(held.ids[first : first + count], held.lengths[first : first + count])
+    return replace(shards, train=mine, phases=())
 
 
 def weighted(shards: Shards, weights: Mapping[str, float] | None, *, tokens: int, max_epochs: float = 4.0) -> Plan:

@@ -5,9 +5,10 @@ from typing import Any
 
 from curate import ledger, store
 from curate.errors import RecipeError, nearest
+from curate.fit.result import result_schema
 from curate.manifest import FORMAT, Manifest, Receipt, Shard, canonical
 
-NAMES = ("document", "manifest", "recipe", "ledger", "tokens", "comparison", "mixture")
+NAMES = ("document", "manifest", "recipe", "ledger", "tokens", "comparison", "mixture", "fit")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _TEXT, _WHOLE, _NUMBER = (
     {"type": "string"},
@@ -28,6 +29,7 @@ def schema(name: str) -> dict[str, Any]:
         "tokens": _tokens,
         "comparison": _comparison,
         "mixture": _mixture,
+        "fit": result_schema,
     }[name]()
     return {"$schema": _DRAFT, "title": f"curate {name}", **made}
 

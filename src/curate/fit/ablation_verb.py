@@ -41,7 +41,7 @@ def register(add: Add, show: Show) -> None:
         metavar="X",
         help="how far parts may be off their size (default 0.005)",
     )
-    sub.add_argument("-o", "--out", required=True, metavar="FOLDER", help="parts.json, and a file of parts by shard")
+    sub.add_argument("-o", "--out", required=True, metavar="FOLDER", help="documents with `part`, parts.json, mix.yaml")
 
     sub = add("ablation average", verb(_average, _average_tables), "average models of one shape, tensor by tensor")
     sub.add_argument("model", nargs="+", metavar="FILE[=WEIGHT]", help="safetensors files (weight 1 if not given)")

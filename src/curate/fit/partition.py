@@ -3,11 +3,13 @@
 After Na et al. 2024 (arXiv 2410.15661): base units of one size, several for a large source. Documents of a source are
 taken in keyed order until a part is full; the next few hundred close the gap that the last one leaves, and those passed
 over come first in the next part. So which documents a part has depends on documents, size and seed, not on shards.
-The catch: what is left over at the end of a source is in no part (and told), and it holds more of the long documents
-where a part has but a few; some 40 bytes a document are held.
+What is written is raw data for a recipe, whose `mix` step stands there too. The catch: what is left over at the end of
+a source is in no part (and told), and it holds more of the long documents where a part has but a few; some 40 bytes a
+document are held, and texts are written once more.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from numpy.typing import NDArray
 
 from curate import store
@@ -22,6 +25,7 @@ from curate.arrow import one as whole
 from curate.candidates import Job, documents
 from curate.draw import READS, draws
 from curate.errors import RecipeError
+from curate.stages.mix import LONGEST_NAME
 
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
@@ -32,6 +36,8 @@ _WINDOW = 256  # documents on either side among which an exchange is looked for
 _PAIRED = 32  # the same for exchanges of two
 _MOVES = 16
 _TRIES = 20
+_WRITTEN = ["id", "text", "source", "source_id", "url"]
+_HELD_OUT, _USED = 0.05, 0.9  # of documents, and of the size of a part: a part may have more of its tokens held out
 _DRAW = 0x7061727473 << 16  # "parts": no other use of draws has this order
 
 
@@ -101,8 +107,10 @@ def partition(
 ) -> dict[str, Any]:
     """Cut the documents of a finished run that have `tokens`, without those held out for validation; what was made.
 
-    Writes `parts.json`, and beside it for each shard a parquet file, row by row as the documents: `id`, and `part`
-    (string, `SOURCE/NUMBER`, null in no part). RecipeError unless one of `size` and `parts` is given.
+    Writes `parts.json`, beside it for each shard a parquet file, row by row as the documents: `id`, `text`, `source`,
+    `source_id`, `url` and `part` (int32, counted from 0 in each source, null in no part), and `mix.yaml`: the `mix`
+    step, with `bucket: part`, of a recipe that ingests these files, with a phase of equal tokens for each part.
+    RecipeError unless one of `size` and `parts` is given.
     """
     if (size is None) == (parts is None):
         raise RecipeError("give the tokens of a part, or how many parts there are to be")
@@ -131,12 +139,25 @@ def partition(
         raise RecipeError(
             f"no source of {run} has {each:,} tokens; the largest has {max(totals.values(), default=0):,}"
         )
-    of, before = np.full(len(source), -1, np.int32), 0
+    of = np.full(len(source), -1, np.int32)
     for name, one in made.items():
-        of[rows_of[name]] = np.where(one.of >= 0, one.of + before, -1)
-        before += len(one.tokens)
-    _write(folder, found.jobs(("id",)), of, told)
+        of[rows_of[name]] = one.of
+    _write(folder, found.jobs(_WRITTEN), of, told)
     return told
+
+
+def step(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The `mix` step with a phase for each part of what `partition` told: equal tokens, and the same documents held out
+    for all. Phases are called SOURCE-NUMBER, or `part-` and a number where that is no name of a folder."""
+    plain = re.compile(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
+    names = [name.replace("/", "-") for name in told["parts"]]
+    if len({name.lower() for name in names}) < len(names) or not all(map(plain.fullmatch, names)):
+        names = [f"part-{number}" for number in range(len(names))]
+    tokens = max(1, int(told["size"] * _USED))
+    phases = [
+        {"name": name, "tokens": tokens, "weights": {part: 1}} for name, part in zip(names, told["parts"], strict=True)
+    ]
+    return {"mix": {"bucket": "part", "validation": _HELD_OUT, "max_epochs": 2, "phases": phases}}
 
 
 def _told(made: Mapping[str, Parts], tokens: Mapping[str, Int64s]) -> dict[str, Any]:
@@ -172,15 +193,17 @@ def _tokens(table: pa.Table) -> Int64s:
 
 
 def _write(folder: str, jobs: list[Job], of: Int32s, told: dict[str, Any]) -> None:
-    """Files of ids and parts beside `parts.json`; `of` int32[n] counts the parts in their order."""
-    labels, at = pa.array(list(told["parts"]), pa.string()), 0
+    """Files of documents with their parts, and beside them the `mix` step and `parts.json`."""
+    at = 0
     for job in jobs:
         mine = of[at : at + job.rows]
         at += job.rows
-        part = pa.DictionaryArray.from_arrays(pa.array(mine, mask=mine < 0), labels)
+        table = job.table().select(_WRITTEN).append_column("part", pa.array(mine, mask=mine < 0))
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.table({"id": job.table()["id"], "part": part}), sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd")
         store.put(store.join(folder, f"{job.shard:05}.parquet"), memoryview(sink.getvalue()))
+    text = yaml.safe_dump(step(told), sort_keys=False, allow_unicode=True)
+    store.put(store.join(folder, "mix.yaml"), text.encode())
     store.put(store.join(folder, "parts.json"), (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
 
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from curate.laws import REPEATS
+
 if TYPE_CHECKING:
     from curate.fit.utility import Fitted, Run
 
@@ -25,7 +27,8 @@ def register(add: Add, show: Show) -> None:
         runs = read_runs(options.table, untrained=options.untrained)
         found = fit(runs, form=options.form)
         told = report(runs, found, budget=token_count(options.budget))
-        result.write(options.out, "utility", found.worth, told)
+        lives = {name: one["half_life"] for name, one in told["pools"].items() if one["identified"]}
+        result.write(options.out, "utility", found.worth, told, half_lives=lives)
         show({"kind": "utility", "weights": found.worth, "report": told, "written": options.out}, options, tables)
         return 0
 
@@ -43,7 +46,10 @@ def register(add: Add, show: Show) -> None:
 
 
 def report(runs: "list[Run]", found: "Fitted", *, budget: float | None = None) -> Told:
-    """What was found, as JSON holds it; infinite half-lives are null. `choice`: the best buckets for `budget`."""
+    """What was found, as JSON holds it; infinite half-lives are null. `choice`: the best buckets for `budget`.
+
+    `identified` are half-lives that the runs show: those go into the result.
+    """
     from curate.utility import best_prefix
 
     told: Told = {
@@ -55,6 +61,7 @@ def report(runs: "list[Run]", found: "Fitted", *, budget: float | None = None) -
                 "utility": pool.utility,
                 "half_life": pool.half_life if math.isfinite(pool.half_life) else None,
                 "repeats": pool.half_life / math.log(2) if math.isfinite(pool.half_life) else None,
+                "identified": math.isfinite(pool.half_life) and f"half-life of {name}" not in found.loose,
                 "unique": pool.samples,
             }
             for name, pool in found.pools.items()
@@ -99,6 +106,9 @@ def tables(told: Told) -> None:
         lines.append(f"furthest off: {far['pool']} at {far['seen']:g} samples, by {far['residual']:+.3g}")
     if said["not_identified"]:
         lines.append(f"not identified by these runs: {', '.join(said['not_identified'])}")
+    if told["weights"] and (open_ := [name for name, pool in said["pools"].items() if not pool["identified"]]):
+        usual = f"the usual decay, to half in {REPEATS * math.log(2):.1f} epochs"
+        lines.append(f"`mix` takes {usual}, for repeats of {', '.join(open_)}")
     if not told["weights"]:
         lines.append("no signal: errors do not differ beyond their scatter, so that there are no worths")
     if "choice" in said:

@@ -53,14 +53,26 @@ _WHOLE = pa.schema(
 
 
 @dataclass(frozen=True)
+class Worth:
+    """What a token of a group is worth when it is fresh, and the epochs after which a repeat of it is worth half.
+
+    Without `half_life` repeats decay as in C4: to half in 10.7 epochs (arXiv 2305.16264).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+    worth: float
+    half_life: float | None = None
+
+
+@dataclass(frozen=True)
 class Phase:
     """A stretch of training with targets of its own, by source or SOURCE/BUCKET.
 
     `share` of the budget, or `tokens`; the one phase with neither takes what the others leave. One target at most:
     `weights`, relative shares; `counts` of tokens; `epochs` of what a group has; `temperature` T, shares in proportion
     to tokens^(1/T); `unimax`, equal shares with at most so many epochs (arXiv 2304.09151); `utility`, what a token of
-    each group is worth, or the result of a fit that says it; `fit`, the result of a fit that gives shares. What
-    `counts` and `epochs` leave goes to `rest`. Without a target shares are natural.
+    each group is worth, alone or with its half-life, or the result of a fit that says it; `fit`, the result of a fit
+    that gives shares. What `counts` and `epochs` leave goes to `rest`. Without a target shares are natural.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -72,7 +84,7 @@ class Phase:
     epochs: dict[str, float] | None = None
     temperature: float | None = None
     unimax: float | None = None
-    utility: dict[str, float] | str | None = None
+    utility: dict[str, float | Worth] | str | None = None
     fit: str | None = None
     rest: str | None = None
 
@@ -86,7 +98,7 @@ class Phase:
         given = [name for name in TARGETS if getattr(self, name) is not None]
         if len(given) > 1:
             raise RecipeError(f"phase '{self.name}' has {' and '.join(given)}; a phase has one target")
-        self.planned(_unread)
+        self.planned(_no_result)
 
     def sampled(self, share: float) -> "Phase":
         """Tokens in proportion. Counts that are the whole phase become weights: rounded, they would miss its size."""
@@ -108,11 +120,17 @@ class Phase:
         utility = place(self.utility) if isinstance(self.utility, str) else self.utility
         return replace(self, fit=place(self.fit) if self.fit else None, utility=utility)
 
-    def planned(self, read: Callable[[str], Mapping[str, float]]) -> mixture.Phase:
-        """The phase as plans have it, with results of fits as `read` gives them."""
-        given = {name: getattr(self, name) for name in ("weights", "epochs", "temperature", "unimax", "utility")}
+    def planned(self, read: Callable[[str, str], result.Result]) -> mixture.Phase:
+        """The phase as plans have it, with results of fits as `read` gives them for a file and a parameter."""
+        given: dict[str, Any] = {name: getattr(self, name) for name in ("weights", "epochs", "temperature", "unimax")}
+        if isinstance(self.utility, dict):
+            worths = {name: one if isinstance(one, Worth) else Worth(one) for name, one in self.utility.items()}
+            lives = {name: one.half_life for name, one in worths.items() if one.half_life is not None}
+            given |= {"utility": {name: one.worth for name, one in worths.items()}, "half_lives": lives or None}
         for name, file in self.files.items():
-            given["weights" if name == "fit" else name] = read(file) or None
+            found = read(file, name)
+            given["weights" if name == "fit" else name] = found.weights or None
+            given |= {"half_lives": found.half_lives or None} if name == "utility" else {}
         if self.counts is not None:
             given["counts"] = {group: token_count(count) or 0 for group, count in self.counts.items()}
         return mixture.Phase(self.name, share=self.share, tokens=token_count(self.tokens), rest=self.rest, **given)
@@ -168,7 +186,7 @@ class Mix(Stage):
         names = [phase.name for phase in self.phases]
         if len(set(map(str.lower, names))) < len(names):
             raise RecipeError(f"phases are called {', '.join(names)}; each has a name of its own")
-        planned = tuple(phase.planned(_unread) for phase in self.phases) or (mixture.Phase(),)
+        planned = tuple(phase.planned(_no_result) for phase in self.phases) or (mixture.Phase(),)
         Spec(planned, max_epochs=self.max_epochs, at_cap=self.at_cap, beyond_sixteen=self.beyond_sixteen)
         if not 0 <= self.validation < 1:
             raise RecipeError(f"`validation` is {self.validation}; it is a share, 0 or more and below 1")
@@ -204,6 +222,14 @@ class Mix(Stage):
         for phase, told in zip(self.phases, said["parameters"]["phases"], strict=True):
             told |= dict.fromkeys(phase.files, "file")
         return said
+
+    def bind(self, lineage: dict[str, dict[str, Any]]) -> "Mix":
+        if self.assets:  # what is wrong with the result of a fit is said before any work
+            try:
+                self.spec()
+            except RecipeError as error:
+                raise RecipeError(f"mix: {error}") from error
+        return self
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -298,7 +324,7 @@ class Mix(Stage):
         """What is asked of the plan. Reads the results of fits."""
         phases = tuple(phase.planned(_fitted) for phase in self.phases)
         if not phases:
-            weights = _fitted(self.fit) if self.fit else self.weights
+            weights = _fitted(self.fit, "fit").weights if self.fit else self.weights
             phases = (mixture.Phase(weights=weights, temperature=self.temperature),)
         sized = self.tokens is not None or any(phase.tokens or phase.counts for phase in phases)
         most = self.max_epochs
@@ -373,6 +399,7 @@ def _drawn(whole: pa.Table, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]
     """What the documents make of the plan, phase by phase: tokens, copies of documents, epochs and effective tokens (of
     new text that they are worth: arXiv 2305.16264) by group."""
     before: dict[str, tuple[int, int]] = {}
+    decay = Plan.read(plan).repeats
     rows = whole.select(["group", "phase", "tokens", "drawn_tokens", "drawn_documents"]).to_pylist()
     for number, phase in enumerate(plan["phases"]):
         tokens, documents, epochs, worth = {}, {}, {}, {}
@@ -382,7 +409,8 @@ def _drawn(whole: pa.Table, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]
             before[group] = now
             tokens[group], documents[group] = now[0] - then[0], now[1] - then[1]
             epochs[group] = round(tokens[group] / row["tokens"], 6)
-            worth[group] = round(effective(row["tokens"], now[0]) - effective(row["tokens"], then[0]), 1)
+            of_all, of_before = (effective(row["tokens"], n, repeats=decay[group]) for n in (now[0], then[0]))
+            worth[group] = round(of_all - of_before, 1)
         yield {
             "name": phase["name"],
             "tokens": sum(tokens.values()),
@@ -417,13 +445,13 @@ def mixture_schema() -> dict[str, Any]:
     return made
 
 
-def _unread(file: str) -> dict[str, float]:
-    return {}
+def _no_result(file: str, parameter: str) -> result.Result:
+    return result.Result("", {})
 
 
-def _fitted(file: str) -> dict[str, float]:
-    """Shares, or worth, by source from the result of a fit."""
-    return result.read(assets.find(file).uri)
+def _fitted(file: str, parameter: str) -> result.Result:
+    """The result of a fit that `fit` (shares) or `utility` (worths) names."""
+    return result.shares(assets.find(file).uri) if parameter == "fit" else result.worths(assets.find(file).uri)
 
 
 def token_count(value: int | str | None) -> int | None:
