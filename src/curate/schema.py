@@ -7,7 +7,7 @@ from curate import ledger, store
 from curate.errors import RecipeError, nearest
 from curate.manifest import FORMAT, Manifest, Receipt, Shard, canonical
 
-NAMES = ("document", "manifest", "recipe", "ledger", "tokens", "comparison", "mixture")
+NAMES = ("document", "manifest", "recipe", "ledger", "tokens", "comparison", "mixture", "style")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _TEXT, _WHOLE, _NUMBER = (
     {"type": "string"},
@@ -28,6 +28,7 @@ def schema(name: str) -> dict[str, Any]:
         "tokens": _tokens,
         "comparison": _comparison,
         "mixture": _mixture,
+        "style": _style,
     }[name]()
     return {"$schema": _DRAFT, "title": f"curate {name}", **made}
 
@@ -190,6 +191,12 @@ def _mixture() -> dict[str, Any]:
     from curate.stages.mix import mixture_schema
 
     return mixture_schema()
+
+
+def _style() -> dict[str, Any]:
+    from curate import styles
+
+    return styles.schema()
 
 
 def _comparison() -> dict[str, Any]:
