@@ -4,7 +4,7 @@
 lost information. `lines` is the way of Nemotron-CC (Su et al. 2024, arXiv 2412.02595). Sentences are found by
 sentencex, which knows abbreviations of some thirty languages and stands in for the others.
 
-The catch: a sentence is counted in tokens by itself, together with the white space before it (two characters of it at
+The catch: a sentence is counted in tokens by itself, together with the white space before it (64 characters of it at
 most). The tokens of a passage are the sum, which may differ by a few from those of its text in one piece.
 """
 
@@ -33,7 +33,7 @@ LANGUAGE = "en"
 """For whose abbreviations a document without a language is read; marks that end sentences are those of all."""
 
 # Python strings and encodings live for a batch. One long run of letters is encoded in blocks.
-_BATCH, _BLOCK, _LEAD = 1 << 20, 1 << 16, 2
+_BATCH, _BLOCK, _LEAD = 1 << 20, 1 << 16, 64
 # White space of several bytes: sentencex 1.0.32 panics where a full stop follows it. A space stands in for each.
 _ODD = re.compile("[\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 
