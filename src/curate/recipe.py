@@ -72,16 +72,16 @@ def parse(text: str, *, root: str) -> Recipe:
     for key in raw:
         if key not in _TOP:
             raise RecipeError(
-                f"line {_line(tree, (key,))}: unknown key '{key}'"
+                f"line {strict.line(tree, (key,))}: unknown key '{key}'"
                 + (nearest(str(key), _TOP) or "; keys are " + ", ".join(_TOP))
             )
     if isinstance(raw.get("name"), dict | list):
-        raise RecipeError(f"line {_line(tree, ('name',))}: `name:` is a word, found {raw['name']!r}")
+        raise RecipeError(f"line {strict.line(tree, ('name',))}: `name:` is a word, found {raw['name']!r}")
     for key in ("ingest", "stages"):
         if not raw.get(key):
             raise RecipeError(f"a recipe needs `{key}:`")
     if not isinstance(raw["stages"], list):
-        raise RecipeError(f"line {_line(tree, ('stages',))}: `stages:` is a list, each line `- KIND: {{...}}`")
+        raise RecipeError(f"line {strict.line(tree, ('stages',))}: `stages:` is a list, each line `- KIND: {{...}}`")
     ingest = _ingest(raw["ingest"], tree)
     nodes = _named([_node(item, index, tree, root) for index, item in enumerate(raw["stages"])])
     return Recipe(str(raw.get("name") or "recipe"), root, ingest, nodes)
@@ -111,11 +111,13 @@ def _ingest(raw: Any, tree: yaml.Node) -> Ingest:
     inputs = []
     for index, item in enumerate(raw if isinstance(raw, list) else [raw]):
         if not isinstance(item, dict):
-            raise RecipeError(f"line {_line(tree, ('ingest',))}: `ingest:` is a mapping with `files:` and `source:`")
+            raise RecipeError(
+                f"line {strict.line(tree, ('ingest',))}: `ingest:` is a mapping with `files:` and `source:`"
+            )
         for key, value in item.items():
             if key in whole and shared.setdefault(key, value) is not value and shared[key] != value:
                 raise RecipeError(
-                    f"line {_line(tree, ('ingest', index, key))}: ingest: `{key}` is for all inputs and was "
+                    f"line {strict.line(tree, ('ingest', index, key))}: ingest: `{key}` is for all inputs and was "
                     f"{shared[key]!r} before, found {value!r}"
                 )
         one = {key: value for key, value in item.items() if key not in whole}
@@ -126,7 +128,7 @@ def _ingest(raw: Any, tree: yaml.Node) -> Ingest:
     def where(path: tuple[Any, ...]) -> str:
         if path[:1] == ("inputs",):
             path = path[1:] if isinstance(raw, list) else path[2:]
-        return f"line {_line(tree, ('ingest', *path))}: ingest"
+        return f"line {strict.line(tree, ('ingest', *path))}: ingest"
 
     made = _build(Ingest, {**shared, "inputs": inputs}, where, "")
     assert isinstance(made, Ingest)
@@ -134,7 +136,7 @@ def _ingest(raw: Any, tree: yaml.Node) -> Ingest:
 
 
 def _node(item: Any, index: int, tree: yaml.Node, root: str) -> Node:
-    at = f"line {_line(tree, ('stages', index))}: stages[{index}]"
+    at = f"line {strict.line(tree, ('stages', index))}: stages[{index}]"
     if isinstance(item, str):
         item = {item: None}
     if not isinstance(item, dict):
@@ -161,11 +163,11 @@ def _node(item: Any, index: int, tree: yaml.Node, root: str) -> Node:
         raise RecipeError(f"{at} '{kind}': `from:` is the name of one stage, found {source!r}")
 
     def where(path: tuple[Any, ...]) -> str:
-        return f"line {_line(tree, ('stages', index, kind, *path))}: stages[{index}] '{kind}'"
+        return f"line {strict.line(tree, ('stages', index, kind, *path))}: stages[{index}] '{kind}'"
 
     stage = _build(known[kind], parameters, where, "").located(partial(_place, root))
     prefix = f"{name}_" if name and not stage.gathers else ""
-    return Node(str(name or kind), stage, source, prefix, _line(tree, ("stages", index)))
+    return Node(str(name or kind), stage, source, prefix, strict.line(tree, ("stages", index)))
 
 
 def _named(nodes: list[Node]) -> tuple[Node, ...]:
@@ -264,20 +266,3 @@ def _place(root: str, value: str) -> str:
         return value
     place = store.absolute(value if value.startswith("/") else store.join(root, value))
     return value if value in KNOWN and not store.exists(place) else place
-
-
-def _line(node: yaml.Node, path: tuple[Any, ...]) -> int:
-    """Line of the deepest node on the path that the text has."""
-    line = node.start_mark.line + 1
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = [(k, v) for k, v in node.value if k.value == str(part)]
-            if not found:
-                return line
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line

@@ -8,7 +8,7 @@ from curate.errors import RecipeError, nearest
 from curate.fit.result import result_schema
 from curate.manifest import FORMAT, Manifest, Receipt, Shard, canonical
 
-NAMES = ("document", "manifest", "recipe", "ledger", "tokens", "comparison", "mixture", "fit")
+NAMES = ("document", "manifest", "recipe", "ledger", "tokens", "comparison", "mixture", "fit", "style")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _TEXT, _WHOLE, _NUMBER = (
     {"type": "string"},
@@ -30,6 +30,7 @@ def schema(name: str) -> dict[str, Any]:
         "comparison": _comparison,
         "mixture": _mixture,
         "fit": result_schema,
+        "style": _style,
     }[name]()
     return {"$schema": _DRAFT, "title": f"curate {name}", **made}
 
@@ -192,6 +193,12 @@ def _mixture() -> dict[str, Any]:
     from curate.stages.mix import mixture_schema
 
     return mixture_schema()
+
+
+def _style() -> dict[str, Any]:
+    from curate import styles
+
+    return styles.schema()
 
 
 def _comparison() -> dict[str, Any]:

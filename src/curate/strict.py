@@ -45,3 +45,20 @@ def _refuse_odd(node: yaml.Node, above: tuple[yaml.Node, ...] = ()) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             _refuse_odd(value, (*above, node))
+
+
+def line(node: yaml.Node, path: tuple[Any, ...]) -> int:
+    """Line of the deepest node on the path that the text has."""
+    number = node.start_mark.line + 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not found:
+                return number
+            number, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            number = node.start_mark.line + 1
+        else:
+            return number
+    return number
