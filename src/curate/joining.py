@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from functools import partial
 
-from curate import unit
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate import store, unit
 from curate.errors import RecipeError
 from curate.manifest import fingerprint
 from curate.plan import Step
@@ -15,32 +18,41 @@ def jobs(step: Step, views: Sequence[View]) -> list[unit.Joined]:
 
     RecipeError where a column is of one type in one branch and of another in another.
     """
-    _same_types(step, views)
+    schema = _schema(step, views)
     stage, made = step.node.stage, list[unit.Joined]()
     for branch, view in enumerate(views):
+        own = tuple(name for name in schema.names if view.has([name]))
         for shard, base in enumerate(view.documents.manifest.shards):
-            columns = view.digests(shard, step.gives)
             key = fingerprint(
                 {
                     "stage": stage.identity(),
                     "branch": branch,
-                    "columns": columns,
-                    "order": step.gives,
+                    "columns": view.digests(shard, own),
+                    "schema": [[field.name, str(field.type)] for field in schema],
                     "rows": base.rows,
                 }
             )
-            join, files = partial(stage.join, branch), view.files(shard, step.gives)
-            made.append(unit.Joined(f"{len(made):05d}", step.folder, key, join, step.gives, base.rows, files))
+            join, files = partial(stage.join, branch), view.files(shard, own)
+            made.append(unit.Joined(f"{len(made):05d}", step.folder, key, join, schema, base.rows, files))
     return made
 
 
-def _same_types(step: Step, views: Sequence[View]) -> None:
-    names, first = step.node.stage.branches, views[0].types
-    for branch, view in zip(names, views, strict=True):
-        types = view.types
-        for column in step.gives if view.documents.manifest.rows and views[0].documents.manifest.rows else ():
-            if types[column] != first[column]:
-                raise RecipeError(
-                    f"'{step.node.name}' joins documents whose column '{column}' is {first[column]} in '{names[0]}' "
-                    f"and {types[column]} in '{branch}'; give the two different names, or leave it out of one of them"
-                )
+def _schema(step: Step, views: Sequence[View]) -> pa.Schema:
+    """The columns of the whole: those that any branch carries."""
+    fields: dict[str, pa.Field] = {}
+    givers: dict[str, str] = {}
+    for name, view in zip(step.node.stage.branches, views, strict=True):
+        for dataset, columns in view.holders([one for one in step.gives if view.has([one])]):
+            if not dataset.manifest.shards:
+                continue
+            with store.open_input(store.join(dataset.folder, dataset.manifest.shards[0].name)) as file:
+                held = pq.read_schema(file)
+            for column in columns:
+                field = fields.setdefault(column, pa.field(column, held.field(column).type))
+                first = givers.setdefault(column, name)
+                if field.type != held.field(column).type:
+                    raise RecipeError(
+                        f"'{step.node.name}' joins documents whose column '{column}' is {field.type} in '{first}' and "
+                        f"{held.field(column).type} in '{name}'; give the two different names, or drop one of them"
+                    )
+    return pa.schema([fields[name] for name in step.gives if name in fields])

@@ -232,13 +232,18 @@ def _step(
 
 
 def _joining(node: Node, index: int, out: str, source: Source, steps: list[Step], branches: tuple[Seen, ...]) -> Step:
-    """A step that joins branches: it gives the columns that every branch carries."""
+    """A step that joins branches: it gives the columns that any of them carries."""
     have = [_visible(source, steps, *branch) for branch in branches]
     kept = [_kept(node, index, source, steps, *branch, one) for branch, one in zip(branches, have, strict=True)]
-    gives = tuple(name for name in kept[0] if all(name in other for other in kept))
+    gives = tuple(dict.fromkeys(name for names in kept for name in names))
+    for name in getattr(node.stage, "carry", ()):
+        if name not in gives:
+            raise RecipeError(
+                f"{_place(node, index)} carries '{name}', which no stage adds to any branch" + nearest(name, gives)
+            )
     inputs = [
-        sorted({source.id if i < 0 else steps[i].id for i in (documents, *(one[name] for name in gives))})
-        for (documents, _), one in zip(branches, have, strict=True)
+        sorted({source.id if i < 0 else steps[i].id for i in (documents, *(one[name] for name in names))})
+        for (documents, _), one, names in zip(branches, have, kept, strict=True)
     ]
     made_by = {"stage": node.stage.identity(), "name": node.name, "inputs": inputs}
     key = fingerprint(made_by)
@@ -268,11 +273,12 @@ def _kept(
     """Columns that survivors take along: the documents' own, what was rewritten, what rules name, and `carry`."""
     own = [*_visible(source, steps, documents, ()), *(n for i in columns for n in steps[i].node.stage.rewrites)]
     for name in getattr(node.stage, "carry", ()):
-        if name not in have:
+        if name not in have and not node.stage.branches:
             raise RecipeError(
                 f"{_place(node, index)} carries '{name}', which no stage before it adds" + nearest(name, list(have))
             )
-    return tuple(dict.fromkeys((*own, *node.stage.reads, *getattr(node.stage, "carry", ()))))
+    carried = [name for name in getattr(node.stage, "carry", ()) if name in have]
+    return tuple(dict.fromkeys((*own, *node.stage.reads, *carried)))
 
 
 def _text(step: Step, steps: list[Step]) -> int:

@@ -146,15 +146,19 @@ class Joined:
     folder: str
     key: str
     join: Callable[[pa.Table], pa.Table]
-    carry: tuple[str, ...]
+    schema: pa.Schema
     rows: int
     files: Files
 
 
 def join(job: Joined) -> list[Receipt]:
-    """Write the documents of one shard of a branch."""
+    """Write the documents of one shard of a branch; columns that it has not are null."""
     clock = Clock()
-    table = job.join(pick(read(job.files, job.rows), job.carry))
+    table = read(job.files, job.rows)
+    for field in job.schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(job.rows, field.type))
+    table = job.join(pick(table, job.schema.names))
     if table.num_rows != job.rows:
         raise DataError(f"{job.folder}: {table.num_rows} documents of {job.rows} in unit {job.unit}")
     shard = put_table(job.folder, f"{job.unit}.parquet", table)

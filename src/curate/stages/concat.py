@@ -18,7 +18,7 @@ from curate.stage import Gathers, Stage
 class Concat(Stage):
     """`of`: names of steps; or source to step, and then all documents of a step are of that source.
 
-    Documents carry the columns that the documents of every branch have as their own, and more by `carry`.
+    Documents carry the columns that the documents of any branch have as their own, null in the others; more by `carry`.
     """
 
     kind: ClassVar[str] = "concat"
