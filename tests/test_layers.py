@@ -25,6 +25,7 @@ LAYERS = (
     "utility apportion",
     "policies",
     "hub",
+    "serving",
     "arrow streams assets manifest expressions trainers execute",
     "mixture_plan",
     "certificate",
@@ -57,7 +58,7 @@ LAYERS = (
     "near_sample",
     "near_report",
     "whatif look why compare compare_report mix_report",
-    "compare_verb mix_verb plan_tokens_verb",
+    "compare_verb mix_verb plan_tokens_verb serve_local_verb",
     "fit.regmix_verb fit.utility_verb fit.ablation_verb fit.projektor_verb fit.weights_verb",
     "fit_verbs",
     "cli",
@@ -75,7 +76,7 @@ ONLY = {
     "rich": ("report", "preview", "near_report", "compare_report", "mix_report", "fit.regmix_report"),
     "numba": ("kernels",),
     "llvmlite": ("kernels",),
-    "fcntl": ("store",),
+    "fcntl": ("store", "serving"),
     "sentencex": ("passages",),
     "tokenizers": ("stages.tokenize", "demo", "token_table", "passages"),
     "fastokens": ("stages.tokenize",),
@@ -85,6 +86,7 @@ ONLY = {
     "onnxruntime": ("transformer",),
     "huggingface_hub": ("hub",),
     "lightgbm": ("fit.regressors",),
+    "xllamacpp": ("serving",),
     "pandas": (),
 }
 KERNELS_MAY = {"numpy", "numba", "llvmlite"}

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from curate import __version__, compare_verb, fit_verbs, mix_verb, plan_tokens_verb
+from curate import __version__, compare_verb, fit_verbs, mix_verb, plan_tokens_verb, serve_local_verb
 from curate.errors import DONE_WITH_REJECTS, CurateError, RecipeError
 
 
@@ -174,7 +174,7 @@ def _questions(add: Callable[..., argparse.ArgumentParser]) -> None:
     look.add_argument("-n", type=_positive, default=5, metavar="N", help="documents on each side (default 5)")
     look.add_argument("--stage", metavar="NAME", help="the select step, if several have the rule")
 
-    for verbs in (compare_verb, mix_verb, fit_verbs, plan_tokens_verb):
+    for verbs in (compare_verb, mix_verb, fit_verbs, plan_tokens_verb, serve_local_verb):
         verbs.register(add, _print)
 
 
