@@ -14,8 +14,9 @@ from curate.errors import DataError, RecipeError
 from curate.execute import pool, serial
 from curate.manifest import Manifest
 from curate.outputs import outputs
-from curate.run import Event, run, warm_up
+from curate.run import Event, run
 from curate.stages.tokenize import Tokenize
+from curate.unit import warm_up
 from curate.why import why
 
 
@@ -50,7 +51,7 @@ def test_warming_up_touches_no_asset(place: Path, monkeypatch: pytest.MonkeyPatc
     loaded = recipe.load(str(write_recipe(place)))
     steps = plan.resolve(loaded, str(place / "run"), plan.survey(loaded, str(place / "run"), serial))
     monkeypatch.setattr(Tokenize, "apply", None)
-    warm_up(steps)
+    warm_up(step.node.stage for step in steps)
 
 
 def big_files(folder: Path, count: int) -> None:

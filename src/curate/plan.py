@@ -307,7 +307,7 @@ def _visible(source: Source, steps: list[Step], documents: int, columns: tuple[i
 
 def _maker(name: str, at: int, source: Source, steps: list[Step]) -> dict[str, Any]:
     """`made_by` of the stage that made a column, whichever selections carried it since, and the stage itself."""
-    while at >= 0 and steps[at].node.stage.gathers and not steps[at].branches:
+    while at >= 0 and steps[at].node.stage.gathers == "neighbours":
         at = _visible(source, steps, steps[at].documents, steps[at].columns)[name]
     if at < 0:
         return {**source.made_by, "maker": None}

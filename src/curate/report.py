@@ -52,6 +52,8 @@ class Report:
             self._unit(event)
         elif event.what == "judge" and not self.live:
             print(f"{event.stage}: judging", file=sys.stderr)
+        elif event.what == "note":
+            self.console.print(f"{event.stage}: {event.note}", soft_wrap=True)
 
     def _start(self, event: Event) -> None:
         self.started[event.stage] = time.monotonic()

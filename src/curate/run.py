@@ -19,7 +19,7 @@ from curate.ledger import save as save_ledger
 from curate.manifest import Manifest, Receipt, Shard, canonical, fingerprint
 from curate.plan import Source, Step
 from curate.recipe import Recipe
-from curate.stage import Evidence, Map, Verdict
+from curate.stage import Evidence, Map
 from curate.standing import intact, standing
 from curate.view import Dataset, View
 
@@ -30,13 +30,14 @@ MOST_SEGMENTS = 4096
 
 @dataclass(frozen=True)
 class Event:
-    """Something to show of a stage: `what` is cached (it begins; of `units`, `cached` are done), unit or judge."""
+    """Something to show of a stage: `what` is cached (it begins; of `units`, `cached` are done), unit, judge or note."""
 
     what: str
     stage: str
     units: int = 0
     cached: int = 0
     receipt: Receipt | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def run(
         source = plan.survey(recipe, out, map, limit=limit)
         steps = plan.resolve(recipe, out, source)
         if map is not serial:
-            warm_up(steps)
+            unit.warm_up(step.node.stage for step in steps)
         plan.save_state(recipe, out, source, steps)
         driver = _Driver(out, source, steps, map, report, compression)
         driver.ingest()
@@ -84,17 +85,6 @@ def run(
             driver.round(unfinished)
         finished = tuple((step, driver.whole[i]) for i, step in enumerate(steps))
         return Result(out, driver.whole[-1], finished, driver.worked, source.schema)
-
-
-def warm_up(steps: Iterable[Step]) -> None:
-    """Compile the kernels that these steps want of texts once here, before workers start and would each do it."""
-    table = pa.table({"text": pa.array(["a é"], pa.large_string()), "id": pa.array([bytes(16)], pa.binary(16))})
-    for stage in (step.node.stage for step in steps):
-        if "text" in stage.reads and set(stage.reads) <= {"text", "id"} and not stage.assets:
-            stage.scan(table) if stage.scans else stage.apply(table, Verdict())
-    from curate.arrow import row_hashes
-
-    row_hashes(table)
 
 
 @dataclass
@@ -325,7 +315,8 @@ class _Driver:
         self.report(Event("judge", step.node.name))
         segments = exchange.index(store.join(place, said.shards[0].name)).rows.size if said.shards else 1
         files = tuple(store.join(place, shard.name) for shard in said.shards)
-        evidence = Evidence(files, segments, said.rows, verdict, step.node.stage.heft)
+        tell = partial(_note, self.report, step.node.name)
+        evidence = Evidence(files, segments, said.rows, verdict, step.node.stage.heft, tell)
         whole = step.node.stage.judge(evidence, self.safe_map(step.node.name))
         if whole is not None:
             sink = pa.BufferOutputStream()
@@ -411,7 +402,7 @@ class _Driver:
         step = self.steps[index]
         if phase == "scan":
             return store.join(step.folder, "evidence")
-        inner = {"": "", "neighbours": "rule", "parts": "sent"}[step.node.stage.gathers]
+        inner = {"neighbours": "rule", "parts": "sent"}.get(step.node.stage.gathers, "")
         return store.join(step.folder, inner) if inner else step.folder
 
     def label(self, index: int, phase: str) -> str:
@@ -487,6 +478,10 @@ class _Sweep:
     def fits(self, held: dict[str, str]) -> bool:
         """True if no column is wanted from two places."""
         return all(self.held.get(name, folder) == folder for name, folder in held.items())
+
+
+def _note(report: Callable[[Event], None], stage: str, note: str) -> None:
+    report(Event("note", stage, note=note))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 `scan` looks at one shard and says a little. `judge` decides once from what all shards said. `apply` goes over each
 shard again and carries the decision out. A method that needs no view of the whole has only `apply`. Some kinds of
 method move rows and say how with `gathers`: one that keeps rows (`select`) gathers neighbouring shards, one that
-shuffles (`pack`) gathers parts, one that joins (`concat`) gathers branches.
+shuffles (`pack`) gathers parts, one that joins (`concat`) gathers branches, and one whose rows are new documents
+(`rephrase`) gathers rows.
 
 A stage computes; it never reads, writes, times or counts files: the runner does, and checks what came back.
 """
@@ -24,8 +25,8 @@ and Prefect's on Ray are others. All give the same bytes."""
 
 PART_ROWS = 4_000_000
 
-Gathers = Literal["", "neighbours", "parts", "branches"]
-MAKES_DOCUMENTS = ("neighbours", "branches")
+Gathers = Literal["", "neighbours", "parts", "branches", "rows"]
+MAKES_DOCUMENTS = ("neighbours", "branches", "rows")
 """Ways to gather behind which stages see other documents."""
 
 
@@ -36,6 +37,15 @@ class Verdict(NamedTuple):
     whole: pa.Table | None = None
 
 
+class Documents(NamedTuple):
+    """What a stage that gathers rows makes of one shard: new documents; what came to nothing (`origin`, `reason` and
+    `raw`, as large_binary); facts."""
+
+    rows: pa.Table
+    rejects: pa.Table
+    counts: dict[str, dict[str, int]]
+
+
 class Gathered(NamedTuple):
     """Files that one part of a shuffle becomes: name to (bytes, rows); rows that count for the part; facts."""
 
@@ -44,17 +54,28 @@ class Gathered(NamedTuple):
     counts: dict[str, dict[str, int]]
 
 
+def silent(note: str) -> None:
+    """Shows nothing."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What the shards said, on disk, cut by the leading bits of a key into `segments`; `units[i]` is shard i's file.
 
-    `heft`: how heavy its rows are (`Stage.heft`, one for all that a scan says of a row)."""
+    `heft`: how heavy its rows are (`Stage.heft`, one for all that a scan says of a row). `tell`: shows how far a
+    judgement is that takes long."""
 
     units: tuple[str, ...]
     segments: int
     rows: int
     verdict: str
     heft: int = 1
+    tell: Callable[[str], None] = silent
+
+    @property
+    def run(self) -> str:
+        """The folder of the run, for what outlives a stage."""
+        return store.parent(store.parent(self.verdict))
 
     @property
     def parts(self) -> int:
@@ -87,7 +108,7 @@ class Evidence:
 
     def decide(self, function: Callable[[int, pa.Table], pa.Table], map: Map) -> None:
         """Turn every part into verdict lines (columns `shard`, `row` and more) and keep them cut by shard."""
-        work = partial(_decide_part, function=function, evidence=self)
+        work = partial(_decide_part, function=function, evidence=replace(self, tell=silent))
         for _ in map(work, range(self.parts)):
             pass
 
@@ -199,6 +220,10 @@ class Stage:
 
     def join(self, branch: int, shard: pa.Table) -> pa.Table:
         """The documents that a shard of one branch becomes."""
+        raise NotImplementedError
+
+    def make(self, shard: pa.Table, verdict: Verdict) -> Documents:
+        """The new documents that a shard gives, for a stage that gathers rows: the columns are those in `adds`."""
         raise NotImplementedError
 
     def parts(self, verdict: Verdict) -> int:

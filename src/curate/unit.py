@@ -7,7 +7,7 @@ executor. A file is written before its receipt, so a receipt proves its file.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from curate.arrow import encode
 from curate.errors import CurateError, DataError
 from curate.ledger import Clock
 from curate.manifest import Receipt, Shard, save_receipt
-from curate.stage import Stage, Verdict
+from curate.stage import Documents, Stage, Verdict
 from curate.view import Files, pick, read
 
 
@@ -58,19 +58,26 @@ def run_pass(job: Pass) -> list[Receipt]:
     done = []
     for task in job.tasks:
         shard = pick(table, task.columns)
-        made, shards, counts = (_scan if task.phase == "scan" else _apply)(job, task, shard)
+        made = (_scan if task.phase == "scan" else _apply)(job, task, shard)
         how = clock.how(task.phase, shard.nbytes)
         how["read_seconds"] = clock_how["seconds"]
-        receipt = Receipt(job.unit, task.key, shards, job.rows, made, counts=counts, how=how)
+        receipt = Receipt(job.unit, task.key, rows_in=job.rows, **made._asdict(), how=how)
         save_receipt(task.folder, receipt)
         done.append(receipt)
     return done
 
 
-Made = tuple[int, tuple[Shard, ...], dict[str, dict[str, int]]]
+class _Made(NamedTuple):
+    """What a task made: fields of its receipt."""
+
+    rows_out: int
+    shards: tuple[Shard, ...]
+    counts: dict[str, dict[str, int]] = {}
+    rejected: int = 0
+    rejects: tuple[Shard, ...] = ()
 
 
-def _scan(job: Pass, task: Task, shard: pa.Table) -> Made:
+def _scan(job: Pass, task: Task, shard: pa.Table) -> _Made:
     seen = task.stage.scan(shard)
     if "row" not in seen.column_names:
         if seen.num_rows != job.rows:
@@ -78,16 +85,18 @@ def _scan(job: Pass, task: Task, shard: pa.Table) -> Made:
         seen = seen.append_column("row", pa.array(np.arange(job.rows, dtype=np.uint32)))
     segment = exchange.leading(seen["key"].to_numpy(), task.segments)
     name = f"{job.unit}.cut"
-    return seen.num_rows, (_put_cut(task.folder, name, seen, segment, task.segments),), {}
+    return _Made(seen.num_rows, (_put_cut(task.folder, name, seen, segment, task.segments),))
 
 
-def _apply(job: Pass, task: Task, shard: pa.Table) -> Made:
+def _apply(job: Pass, task: Task, shard: pa.Table) -> _Made:
     verdict = load_verdict(task.verdict, job.shard) if task.verdict else Verdict()
+    if task.stage.gathers == "rows":
+        return _documents(job, task, task.stage.make(shard, verdict))
     made = task.stage.apply(shard, verdict)
     if task.stage.gathers == "parts":
         segment = made["part"].to_numpy().astype(np.int64)
         sent = _put_cut(task.folder, f"{job.unit}.cut", made.drop_columns(["part"]), segment, task.segments)
-        return job.rows, (sent,), {}
+        return _Made(job.rows, (sent,))
     if made.num_rows != job.rows or tuple(made.column_names) != task.stage.adds:
         raise DataError(
             f"{task.stage.kind} promised {task.stage.adds} for {job.rows} rows, "
@@ -95,7 +104,18 @@ def _apply(job: Pass, task: Task, shard: pa.Table) -> Made:
         )
     counts = task.stage.counts(shard, made)
     named = made.rename_columns(list(task.stage.named(task.prefix)))
-    return made.num_rows, (put_table(task.folder, f"{job.unit}.parquet", named),), counts
+    return _Made(made.num_rows, (put_table(task.folder, f"{job.unit}.parquet", named),), counts)
+
+
+def _documents(job: Pass, task: Task, made: Documents) -> _Made:
+    """New documents, and beside them what came to nothing."""
+    if tuple(made.rows.column_names) != task.stage.adds:
+        raise DataError(f"{task.stage.kind} promised {task.stage.adds}, gave {tuple(made.rows.column_names)}")
+    shard = put_table(task.folder, f"{job.unit}.parquet", made.rows)
+    aside = made.rejects.num_rows
+    rejects = (put_table(task.folder, f"rejects/{job.unit}.parquet", made.rejects),) if aside else ()
+    counts = {**made.counts, "documents": by_source(made.rows), "bytes": by_source(made.rows, "bytes")}
+    return _Made(made.rows.num_rows, (shard,), counts, aside, rejects)
 
 
 @dataclass(frozen=True)
@@ -266,6 +286,17 @@ def put_table(folder: str, name: str, table: pa.Table, *, compression: str = "zs
         raise CurateError(f"{folder}/{name}: {written} rows written of {table.num_rows}")
     store.put(store.join(folder, name), made.data)
     return Shard(name, written, len(made.data), made.sha256, made.columns)
+
+
+def warm_up(stages: Iterable[Stage]) -> None:
+    """Compile the kernels that these want of texts once here, before workers start and would each do it."""
+    table = pa.table({"text": pa.array(["a é"], pa.large_string()), "id": pa.array([bytes(16)], pa.binary(16))})
+    for stage in stages:
+        if "text" in stage.reads and set(stage.reads) <= {"text", "id"} and not stage.assets:
+            stage.scan(table) if stage.scans else stage.apply(table, Verdict())
+    from curate.arrow import row_hashes
+
+    row_hashes(table)
 
 
 def load_verdict(folder: str, shard: int | None) -> Verdict:
