@@ -6,6 +6,7 @@ CurateError            1   something failed; nothing that was finished is lost
 ├── AssetError         5   a tokenizer or a model is missing or unusable
 ├── StoreError         1   reading or writing a location failed (full disk, no permission)
 ├── BusyError          1   another run holds the folder
+├── Unanswered         1   requests to a language model are open; the answers that came are kept
 └── UnitsFailed        1   units of work failed; the others finished and are kept
 
 A message says what was found, where, and what would be right. A run that finished but
@@ -45,6 +46,10 @@ class StoreError(CurateError):
 
 class BusyError(CurateError):
     """Another process is working in the same run folder."""
+
+
+class Unanswered(CurateError):
+    """Requests to a server of a language model are without an answer; the answers that came are kept."""
 
 
 class UnitsFailed(CurateError):
