@@ -30,7 +30,7 @@ MOST_SEGMENTS = 4096
 
 @dataclass(frozen=True)
 class Event:
-    """Something to show of a stage: `what` is cached (it begins; of `units`, `cached` are done), unit, judge or note."""
+    """Something to show of a stage. `what`: cached (it begins; of `units`, `cached` are done), unit, judge or note."""
 
     what: str
     stage: str
