@@ -33,6 +33,8 @@ LAYERS = (
     "token_table transformer",
     "embedding",
     "draw exchange ledger view standing index",
+    "identify wording",
+    "generations faithfulness diversity",
     "stage edits",
     "components windows proof index_contents kmeans pruning cuts fit fit.result",
     "survival transport targeting",
