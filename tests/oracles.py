@@ -115,3 +115,82 @@ def first_copies_slowly(digests: list[tuple[int, int]]) -> list[int]:
     """For each digest the index of the first that equals it, by a dictionary."""
     seen: dict[tuple[int, int], int] = {}
     return [seen.setdefault(digest, index) for index, digest in enumerate(digests)]
+
+
+# --- kernels/vocabulary.py ---
+
+
+def folded_words(text: str) -> list[str]:
+    """Runs of letters, marks and numbers in lower case; a character of a script without spaces stands alone."""
+    from curate.kernels.shingles import folds
+
+    table, words, opened = folds(), [], False
+    for character in text:
+        code = int(table[ord(character)])
+        if code > 0 and opened:
+            words[-1] += chr(code)
+        elif code:
+            words.append(chr(abs(code)))
+        opened = code > 0
+    return words
+
+
+# --- kernels/substring.py ---
+
+
+def longest_common_slowly(one: bytes, other: bytes) -> int:
+    """Length of the longest string of bytes in both, by the table of all pairs of places."""
+    best, before = 0, [0] * (len(other) + 1)
+    for byte in one:
+        row = [0]
+        for place, against in enumerate(other):
+            row.append(before[place] + 1 if byte == against else 0)
+        best, before = max(best, *row), row
+    return best
+
+
+# --- kernels/overlaps.py ---
+
+
+def shared_ngrams_slowly(source: list[str], words: list[str], ngram: int) -> list[int]:
+    """N-grams of `words`, and how many of them are in `source`."""
+    has = {tuple(source[at : at + ngram]) for at in range(len(source) - ngram + 1)}
+    grams = [tuple(words[at : at + ngram]) for at in range(len(words) - ngram + 1)]
+    return [len(grams), sum(gram in has for gram in grams)]
+
+
+def tail_slowly(words: list[str], times: int) -> int:
+    """The longest end of a list in which each word equals the one a period before it, `times` periods or more."""
+    best = 0
+    for size in range(1, len(words) + 1):
+        end = words[-size:]
+        for period in range(1, size // times + 1):
+            if all(end[at] == end[at - period] for at in range(period, size)):
+                best = size
+    return best
+
+
+# --- kernels/diversity.py ---
+
+
+def mtld_slowly(words: list[str]) -> float:
+    """Mean length in words of stretches that keep a share of distinct words above 0.72, both ways."""
+
+    def one_way(words: list[str]) -> float:
+        factors, stretch = 0.0, []
+        for word in words:
+            stretch.append(word)
+            if len(set(stretch)) / len(stretch) <= 0.72:
+                factors, stretch = factors + 1, []
+        if stretch:
+            factors += (1 - len(set(stretch)) / len(stretch)) / (1 - 0.72)
+        return len(words) / factors if factors else float(len(words))
+
+    return (one_way(words) + one_way(words[::-1])) / 2
+
+
+def moving_share_slowly(words: list[str], window: int) -> float:
+    """Mean share of distinct words over all windows."""
+    size = min(window, len(words))
+    runs = [words[at : at + size] for at in range(len(words) - size + 1)]
+    return sum(len(set(run)) / size for run in runs) / len(runs) if words else 0.0

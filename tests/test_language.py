@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from oracle_fasttext import write_model
 from strategies import hostile_text
 
+from curate import identify as module
 from curate import recipe
 from curate.arrow import encode
 from curate.assets import KNOWN, find
 from curate.errors import AssetError, RecipeError
 from curate.expressions import evaluate
 from curate.stage import Verdict
-from curate.stages import language as module
 from curate.stages.language import Language
 
 NAME = "lid.176"

@@ -34,6 +34,8 @@ LAYERS = (
     "token_table transformer",
     "embedding",
     "draw exchange ledger view standing index passages assembly",
+    "identify wording",
+    "generations faithfulness diversity",
     "stage edits",
     "generate generate.request generate.limits generate.progress",
     "generate.budget",

@@ -6,16 +6,15 @@ a score as well. The catch of whole documents: a page that is half English and h
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from curate import fasttext
 from curate.arrow import utf8
-from curate.assets import Asset, find
+from curate.assets import find
 from curate.errors import RecipeError
+from curate.identify import identified, model
 from curate.stage import Stage, Verdict
 
 LINE_BREAK = 10
@@ -51,14 +50,14 @@ class Language(Stage):
 
     def bind(self, lineage: dict[str, dict[str, Any]]) -> "Language":
         """Itself, once the model has been loaded: one that cannot be is an AssetError before any work."""
-        _model(find(self.model))
+        model(find(self.model))
         return self
 
     def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
-        labels, tables = _model(find(self.model))
+        labels, tables = model(find(self.model))
         offsets, data = utf8(shard["text"])
         starts, ends = offsets[:-1], self._ends(offsets, data)
-        best, scores = _identify(starts, ends, data, tables)
+        best, scores = identified(starts, ends, data, tables)
         unknown = best < 0
         names = pa.DictionaryArray.from_arrays(pa.array(best, mask=unknown), pa.array(labels, pa.string()))
         made = {"language": names, "language_score": pa.array(np.clip(scores, 0, 1), mask=unknown)}
@@ -83,25 +82,6 @@ class Language(Stage):
         return {"languages": {one["values"] or "none": one["counts"] for one in found}}
 
 
-@cache
-def _model(asset: Asset) -> tuple[tuple[str, ...], Any]:
-    """Names of the labels and the kernel's tables."""
-    from curate.kernels.fasttext import tables
-
-    model = fasttext.parse(asset.read(), name=asset.uri)
-    return model.labels, tables(model)
-
-
-def _identify(starts: np.ndarray, ends: np.ndarray, data: np.ndarray, tables: Any) -> tuple[np.ndarray, np.ndarray]:
-    from curate.kernels.fasttext import identify
-
-    best, scores = np.empty(len(starts), np.int32), np.empty(len(starts), np.float32)
-    fixed = data.view()
-    fixed.setflags(write=False)  # as Arrow's own bytes are: for others the kernel would be compiled again
-    identify(np.array(starts), np.array(ends), fixed, tables, best, scores)
-    return best, scores
-
-
 def _mixes(
     starts: np.ndarray, ends: np.ndarray, data: np.ndarray, tables: Any, labels: tuple[str, ...]
 ) -> pa.ListArray:
@@ -117,7 +97,7 @@ def _mixes(
     last = ends[rows]
     follows = np.flatnonzero(rows[:-1] == rows[1:])
     last[follows] = first[follows + 1]
-    best, _ = _identify(first, last, data, tables)
+    best, _ = identified(first, last, data, tables)
     return _shares(rows[best >= 0], best[best >= 0], (last - first)[best >= 0], labels, len(starts))
 
 
