@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
             self.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(body), body))
             self.transport.close()
         elif fault == "huge":
-            self.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900000000\r\n\r\n" + b" " * (40 << 20))
+            self.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900000000\r\n\r\n" + b" " * (2 << 20))
         elif fault == "slow":
             self.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode())
             self.dribble(body)

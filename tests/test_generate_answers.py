@@ -107,6 +107,25 @@ def test_several_writers_of_one_file(tmp_path):
         assert len(answers) == 300
 
 
+def test_several_processes_may_make_one_new_file(tmp_path):
+    wrong = []
+
+    def make(path):
+        try:
+            with Answers.open(path) as answers:
+                answers.put([said(1)])
+        except (DataError, StoreError) as error:
+            wrong.append(error)
+
+    for number in range(20):
+        threads = [threading.Thread(target=make, args=(str(tmp_path / f"a{number}"),)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
 def test_a_group_is_stored_whole_or_not_at_all(tmp_path):
     with Answers.open(str(tmp_path / "a")) as answers:
         with pytest.raises(ValueError, match="hex"):

@@ -43,6 +43,7 @@ def killed_when(process, server, requests, delay):
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", ["fine", "mixed"])
 def test_nothing_is_lost_and_little_is_asked_twice(tmp_path, faults):
     policy = mixed if faults == "mixed" else lambda text, attempt: "ok"
@@ -75,6 +76,7 @@ def test_nothing_is_lost_and_little_is_asked_twice(tmp_path, faults):
         assert asked.total() - COUNT <= out
 
 
+@pytest.mark.slow
 def test_a_budget_outlives_a_kill(tmp_path):
     path, limit = tmp_path / "answers.sqlite", 2500
     with served(seconds=0.01) as server:

@@ -14,7 +14,8 @@ import itertools
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from curate.generate.budget import Amount, Spending
 _FORMAT = 1
 _APPLICATION = 0x63757261
 _GROUP = 1000
+_WAIT = 60.0  # seconds for other processes that write
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -94,7 +96,7 @@ class Answers:
         if not store.exists(store.parent(path)):
             raise StoreError(f"cannot open {path}: there is no folder {store.parent(path)}")
         with _told(path):
-            connection = sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
         answers = Answers(connection, path)
         try:
             answers._prepare()
@@ -184,13 +186,15 @@ class Answers:
     def _prepare(self) -> None:
         with self._lock, _told(self.path):
             run = self._connection.execute
+            run("BEGIN")  # one look at all three: another process may be making the file
             kind, version = run("PRAGMA application_id").fetchone()[0], run("PRAGMA user_version").fetchone()[0]
             tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            run("COMMIT")
             if (tables or kind) and kind != _APPLICATION:
                 raise DataError(f"{self.path} is a database of something else; name another file for the answers")
             if version > _FORMAT:
                 raise DataError(f"{self.path} has format {version}, this version of curate reads up to {_FORMAT}")
-            run("PRAGMA journal_mode=WAL")
+            _patiently(run, "PRAGMA journal_mode=WAL")
             run("PRAGMA synchronous=NORMAL")
             if not tables or version < _FORMAT:
                 marks = f"PRAGMA application_id={_APPLICATION}; PRAGMA user_version={_FORMAT};"
@@ -224,6 +228,19 @@ class Lease(NamedTuple):
     @staticmethod
     def new(budget: str, most: Amount) -> "Lease":
         return Lease(budget, secrets.token_hex(8), most)
+
+
+def _patiently(run: Callable[[str], object], statement: str) -> None:
+    """SQLite does not wait for locks here, as it does elsewhere: two processes that make one new file meet."""
+    end = time.monotonic() + _WAIT
+    while True:
+        try:
+            run(statement)
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def _insert(connection: sqlite3.Connection, batch: Iterable[Answer]) -> None:
