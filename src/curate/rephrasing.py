@@ -113,7 +113,7 @@ def rows(
     judged = _judged(documents, answered, styles, wanted=wanted, vectors=vectors)
     made = _Rows(documents, styles, generator)
     rejects: list[tuple[str, str, bytes]] = []
-    for index in np.flatnonzero(judged.reason != ""):
+    for index in np.flatnonzero(judged.reason != "").tolist():
         rejects.append((made.origin(judged, index, named=True), judged.reason[index], judged.raw(index)))
     for group in _groups(judged, styles):
         texts = [judged.texts[index] for index in group]
@@ -384,8 +384,8 @@ def _counts(
     return counts
 
 
-def drawn_style(draws: np.ndarray, styles: int) -> np.ndarray:
-    """One of so many styles for each document, int64[n], from its keyed draw (uint64[n])."""
+def drawn_style(draws: np.ndarray, styles: np.ndarray) -> np.ndarray:
+    """One of so many styles (int64[n]) for each document, int64[n], from its keyed draw (uint64[n])."""
     picked: np.ndarray = (draws >> np.uint64(32)).astype(np.int64) * styles >> 32
     return picked
 

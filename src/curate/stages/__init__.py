@@ -16,6 +16,7 @@ from curate.stages.prune import Prune
 from curate.stages.rank import Rank
 from curate.stages.rate import Rate
 from curate.stages.repeated_lines import RepeatedLines
+from curate.stages.rephrase import Rephrase
 from curate.stages.select import Select
 from curate.stages.semantic import Semantic
 from curate.stages.target import Target
@@ -38,6 +39,7 @@ STAGES = (
     Rate,
     Rank,
     Select,
+    Rephrase,
     Concat,
     Tokenize,
     Mix,

@@ -44,8 +44,8 @@ _STYLE = 0x57F1E  # the draw of styles must not be the draw that orders document
 class Limits:
     """What the server is asked at once, and what may be spent; no part of what the rows are.
 
-    concurrency: requests at once, at most. timeout: seconds for one try. tries: of one request. tokens, money: most that
-    all runs with this store of answers may spend; prices are per million tokens.
+    concurrency: requests at once, at most. timeout: seconds for one try. tries: of one request. tokens, money: most
+    that all runs with this store of answers may spend; prices are per million tokens.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -156,7 +156,7 @@ class Rephrase(Stage):
             return tuple(place(name) if styles_file(name) else name for name in some)
 
         told = self.styles
-        moved = {c: there(n) for c, n in told.items()} if isinstance(told, Mapping) else there(told)
+        moved: Any = {c: there(n) for c, n in told.items()} if isinstance(told, Mapping) else there(told)
         server = self.server
         if server.startswith(FILES):
             server = FILES + place(server.removeprefix(FILES))
@@ -415,8 +415,9 @@ class _Told:
     def end(self, outcome: Any) -> None:
         failed = ", ".join(f"{count} {reason}" for reason, count in outcome.tries.most_common(3))
         self.tell(
-            f"{outcome.answered:,} answers in {outcome.seconds:.0f} s, {outcome.held:,} from before, {outcome.refused:,} "
-            f"refused by the server; {outcome.input_tokens:,} tokens in, {outcome.output_tokens:,} out"
+            f"{outcome.answered:,} answers in {outcome.seconds:.0f} s, {outcome.held:,} from before, "
+            f"{outcome.refused:,} refused by the server; {outcome.input_tokens:,} tokens in, "
+            f"{outcome.output_tokens:,} out"
             + (f", {outcome.money:.4f} spent" if outcome.money else "")
             + (f"; tries that failed: {failed}" if failed else "")
         )
