@@ -157,7 +157,7 @@ class Stage:
 
     def located(self, place: Callable[[str], str]) -> "Stage":
         """The stage with the files that its parameters name where `place` says: they are relative to the recipe."""
-        given = {field: getattr(self, field) for field in self.asset_fields}
+        given = {field: value for field in self.asset_fields if (value := getattr(self, field)) is not None}
         return replace(
             self, **{field: place(v) if isinstance(v, str) else tuple(map(place, v)) for field, v in given.items()}
         )
