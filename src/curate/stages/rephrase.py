@@ -10,6 +10,7 @@ The catch: a model is asked once, and what it said is data. Without the store of
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -56,6 +57,17 @@ class Limits:
     money: float | None = None
     input_price: float = 0.0
     output_price: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "tries"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"`limits.{name}` is {getattr(self, name)}; 1 or more is wanted")
+        if not self.timeout > 0:
+            raise RecipeError(f"`limits.timeout` is {self.timeout}; seconds, more than 0, are wanted")
+        if self.money is not None and not (self.input_price or self.output_price):
+            raise RecipeError("`limits.money` needs `input_price` and `output_price`, per million tokens")
+        if self.tokens is not None:
+            token_limit(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,11 @@ class Rephrase(Stage):
                 raise RecipeError(f"`{name}` is {value}; it is from {low:g} to 1")
         if not 0 <= self.seed < 2**31:
             raise RecipeError(f"`seed` is {self.seed}; it is 0 or more and below 2^31")
-        token_limit(self.limits.tokens)
+        if _is_secret(self.server):
+            raise RecipeError(
+                "`server` has a user, a password or a query, which do not belong in a recipe: put the URL in a "
+                "variable and say its name, as in env:CURATE_LLM"
+            )
 
     @property
     def routes(self) -> dict[str, tuple[str, ...]]:
@@ -313,12 +329,21 @@ class Rephrase(Stage):
 
         folder = self.server.removeprefix(FILES)
         tally = _Tally()
-        files = export(tally.counted(_open(self.requests(evidence), answers)), folder)
-        if files:
+        missing = tally.counted(_open(self.requests(evidence), answers))
+        if (first := next(missing, None)) is None:
+            return
+        before = [name for name in store.listing(folder) if name.startswith("requests-")]
+        if before:  # written by an earlier run, which may have been killed in the middle of it
             raise Unanswered(
-                f"{tally.requests:,} requests ({tally.tokens:,} tokens of prompts) are in {folder}, in {len(files)} "
-                "files; have them answered, take the results in with `curate rephrase import`, and run again"
+                f"{1 + sum(1 for _ in missing):,} requests are open, and {folder} has {len(before)} files: have those "
+                "answered, take the results in with `curate rephrase import`, and run again; or remove the files, and "
+                "a run writes what is open"
             )
+        files = export(chain([first], missing), folder)
+        raise Unanswered(
+            f"{tally.requests:,} requests ({tally.tokens:,} tokens of prompts) are in {folder}, in {len(files)} "
+            "files; have them answered, take the results in with `curate rephrase import`, and run again"
+        )
 
     def make(self, shard: pa.Table, verdict: Verdict) -> Documents:
         lines = verdict.lines
@@ -435,6 +460,12 @@ def styles_file(name: str) -> bool:
     from curate import styles
 
     return styles.is_file(name)
+
+
+def _is_secret(server: str) -> bool:
+    """True for an address that holds more than where it is."""
+    address, _, query = server.partition("?")
+    return "://" in server and bool(query or "@" in address.split("://", 1)[1].partition("/")[0])
 
 
 def token_limit(value: int | str | None) -> int | None:
