@@ -38,7 +38,7 @@ output: {least: 5, final: 30}
 assembly: {steps: [markdown], layout: document}
 """
 TOP = """\
-ingest: {files: ["raw/docs-*", "raw/code-*"], source: {field: source}, shard_bytes: %d, max_rejects: 0.1}
+ingest: {files: ["raw/docs-*", "raw/code-*"], source: {field: source}, shard_bytes: %d, max_rejects: 0.2}
 stages:
   - exact:
   - select: {name: real, keep: {first_copy: not duplicate}}
@@ -62,6 +62,8 @@ def write(folder: Path, documents: int = 60) -> None:
     write_corpus(folder, documents)
     (folder / "told.yaml").write_text(TOLD)
     (folder / "whole.yaml").write_text(WHOLE)
+    (folder / "twin").mkdir()
+    (folder / "twin" / "told.yaml").write_text(TOLD)
 
 
 def text_of(*, shard_bytes: int = 6000, ending: str = "", **parameters: Any) -> str:
@@ -139,8 +141,6 @@ def paraphrase(passage: str, seed: int) -> str:
 
 def pairs(passage: str) -> str:
     """Six questions, each with its answer."""
-    words = passage.split()
-    return "\n".join(
-        f"- Question: What comes at place {place} with {words[place % len(words)]}?\nAnswer: It is {word}."
-        for place, word in enumerate((words * 6)[1:7])
-    )
+    words = passage.split() * 12
+    parts = [words[place * 9 : place * 9 + 9] for place in range(6)]
+    return "\n".join(f"- Question: {' '.join(one[:5])}?\nAnswer: {' '.join(one[5:])}." for one in parts)
