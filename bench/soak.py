@@ -47,6 +47,8 @@ SHARES = {"docs": 0.3, "code": 0.3, "prose": 0.3, "license": 0.1}
 TARGETS = "source = 'license' and source_id like '%000'"
 DONE_WITH_REJECTS = 3
 SHARD_TOKENS = 1 << 24
+TOKENS = 120_000_000
+"""Of a shipped recipe's mixture."""
 
 RECIPE = """\
 name: soak
@@ -164,6 +166,10 @@ def shipped(name: str, *, shard_bytes: int, model: str | None) -> str:
             step["embed"] = {"model": model}
         if "target" in step:
             step["target"]["towards"] = TARGETS
+        if "tokenize" in step:
+            step["tokenize"]["tokenizer"] = "demo/tokenizer.json"
+        if "mix" in step:
+            step["mix"]["tokens"] = TOKENS
     return yaml.safe_dump(told, sort_keys=False)
 
 
