@@ -331,7 +331,8 @@ def stages(out: Path) -> None:
         ledgers = sorted(folder.rglob(LEDGER))
         cpu = sum(sum(filter(None, pq.read_table(path)["cpu_seconds"].to_pylist())) for path in ledgers)
         own = sum(manifest.total("bytes").values())
-        size = held.get(step["documents"], own)  # ingest has none before it: what it made
+        seen = step["documents"] if isinstance(step["documents"], list) else [step["documents"]]
+        size = sum(held[name] for name in seen if name in held) or own  # ingest has none before it: what it made
         if own and step["kind"] in ("ingest", "select"):
             held[step["name"]] = own
         print(
