@@ -333,7 +333,7 @@ def stages(out: Path) -> None:
         own = sum(manifest.total("bytes").values())
         seen = step["documents"] if isinstance(step["documents"], list) else [step["documents"]]
         size = sum(held[name] for name in seen if name in held) or own  # ingest has none before it: what it made
-        if own and step["kind"] in ("ingest", "select"):
+        if own and step["kind"] in ("ingest", "select", "concat", "rephrase"):
             held[step["name"]] = own
         print(
             f"  {step['name']:<12} {size / 1e6:8,.0f} MB {cpu:8.2f} CPU-s {size / 1e6 / max(cpu, 1e-3):9,.1f} MB "
