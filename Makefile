@@ -70,7 +70,7 @@ demo: setup demo/raw/tokenizer.json
 	.venv/bin/curate outputs demo/run
 	.venv/bin/curate why demo/run --example
 	@# Code 5: the packages of the small model are not here. It has said so.
-	.venv/bin/curate serve-local --parallel 4 -- .venv/bin/curate run flows/recipes/wrap.yaml --out demo/wrap || test $$? -eq 5
+	.venv/bin/curate serve-local --parallel 4 -- .venv/bin/curate run flows/recipes/rephrase.yaml --out demo/rephrased || test $$? -eq 5
 
 # The tokenizer is written last: without it the corpus is a leftover of a stopped run.
 demo/raw/tokenizer.json: | setup
