@@ -10,14 +10,14 @@ The catch: a model is asked once, and what it said is data. Without the store of
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from curate import embedding, expressions, rephrasing, store
+from curate import asking, embedding, expressions, rephrasing, store
 from curate.arrow import one, utf8
+from curate.asking import UNLIMITED, Limits, token_limit
 from curate.assets import Asset, find
 from curate.draw import READS, draws
 from curate.errors import AssetError, RecipeError
@@ -31,43 +31,12 @@ from curate.transformer import Use
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from curate.generate.progress import Progress
     from curate.generate.request import Request
     from curate.generate.service import Service
 
-_UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 ANSWERS = "answers.sqlite"
 FILES = "files:"
 _STYLE = 0x57F1E  # the draw of styles must not be the draw that orders documents
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the server is asked at once, and what may be spent; no part of what the rows are.
-
-    concurrency: requests at once, at most. timeout: seconds for one try. tries: of one request. tokens, money: most
-    that all runs with this store of answers may spend; prices are per million tokens.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
-    concurrency: int = 64
-    timeout: float = 300.0
-    tries: int = 6
-    tokens: int | str | None = None
-    money: float | None = None
-    input_price: float = 0.0
-    output_price: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("concurrency", "tries"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"`limits.{name}` is {getattr(self, name)}; 1 or more is wanted")
-        if not self.timeout > 0:
-            raise RecipeError(f"`limits.timeout` is {self.timeout}; seconds, more than 0, are wanted")
-        if self.money is not None and not (self.input_price or self.output_price):
-            raise RecipeError("`limits.money` needs `input_price` and `output_price`, per million tokens")
-        if self.tokens is not None:
-            token_limit(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -111,7 +80,7 @@ class Rephrase(Stage):
     classifier: str | None = None
     label: str | None = None
     answers: str | None = None
-    limits: Limits = Limits()
+    limits: Limits = UNLIMITED
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -140,7 +109,7 @@ class Rephrase(Stage):
                 raise RecipeError(f"`{name}` is {value}; it is from {low:g} to 1")
         if not 0 <= self.seed < 2**31:
             raise RecipeError(f"`seed` is {self.seed}; it is 0 or more and below 2^31")
-        if _is_secret(self.server):
+        if asking.is_secret(self.server):
             raise RecipeError(
                 "`server` has a user, a password or a query, which do not belong in a recipe: put the URL in a "
                 "variable and say its name, as in env:CURATE_LLM"
@@ -270,11 +239,11 @@ class Rephrase(Stage):
         place = self.answers or store.join(evidence.run, ANSWERS)
         with Answers.open(place) as answers:
             if self.server.startswith(FILES):
-                self._write(evidence, answers)
+                asking.write(self.requests(evidence), answers, self.server.removeprefix(FILES))
             else:
                 from curate.generate.client import fetch
 
-                told = _Told(evidence.tell)
+                told = asking.Told(evidence.tell)
                 outcome = fetch(self.requests(evidence), answers, self.service(place), report=told)
                 told.end(outcome)
         # Answers are a file on this machine, so lines are made here and not by workers that may be elsewhere.
@@ -336,29 +305,6 @@ class Rephrase(Stage):
             budget=budget,
         )
 
-    def _write(self, evidence: Evidence, answers: Any) -> None:
-        """Requests without an answer as files for a batch service; then the run must wait."""
-        from curate.errors import Unanswered
-        from curate.generate.batch import export
-
-        folder = self.server.removeprefix(FILES)
-        tally = _Tally()
-        missing = tally.counted(_open(self.requests(evidence), answers))
-        if (first := next(missing, None)) is None:
-            return
-        before = [name for name in store.listing(folder) if name.startswith("requests-")]
-        if before:  # written by an earlier run, which may have been killed in the middle of it
-            raise Unanswered(
-                f"{1 + sum(1 for _ in missing):,} requests are open, and {folder} has {len(before)} files: have those "
-                "answered, take the results in with `curate rephrase import`, and run again; or remove the files, and "
-                "a run writes what is open"
-            )
-        files = export(chain([first], missing), folder)
-        raise Unanswered(
-            f"{tally.requests:,} requests ({tally.tokens:,} tokens of prompts) are in {folder}, in {len(files)} "
-            "files; have them answered, take the results in with `curate rephrase import`, and run again"
-        )
-
     def make(self, shard: pa.Table, verdict: Verdict) -> Documents:
         lines = verdict.lines
         answered = ANSWERED.empty_table() if lines is None else lines.select(ANSWERED.names).cast(ANSWERED)
@@ -405,65 +351,6 @@ def _answered(part: int, seen: pa.Table, stage: Rephrase, place: str) -> pa.Tabl
     return lines
 
 
-def _open(requests: "Iterator[Request]", answers: Any) -> "Iterator[Request]":
-    """Requests without an answer, each once."""
-    seen: set[str] = set()
-    group: list[Request] = []
-
-    def missing() -> "Iterator[Request]":
-        held = answers.held([one.key for one in group])
-        for asked in group:
-            if asked.key not in held and asked.key not in seen:
-                seen.add(asked.key)
-                yield asked
-
-    for asked in requests:
-        group.append(asked)
-        if len(group) == 1000:
-            yield from missing()
-            group = []
-    yield from missing()
-
-
-class _Tally:
-    """Counts requests as they pass."""
-
-    requests = tokens = 0
-
-    def counted(self, requests: "Iterator[Request]") -> "Iterator[Request]":
-        for asked in requests:
-            self.requests += 1
-            self.tokens += asked.prompt_tokens
-            yield asked
-
-
-class _Told:
-    """Says how far the answers are, every few seconds."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell, self.calls = tell, 0
-
-    def __call__(self, now: "Progress") -> None:
-        self.calls += 1
-        if self.calls % 10 == 0:
-            money = f", {now.money:.4f} spent" if now.money else ""
-            tries = f", {sum(now.retries.values())} tries failed" if now.retries else ""
-            self.tell(
-                f"{now.done:,} answers ({now.held:,} from before), {now.tokens_per_second:,.1f} tokens/s, "
-                f"{now.busy} of {now.size} at once{money}{tries}"
-            )
-
-    def end(self, outcome: Any) -> None:
-        failed = ", ".join(f"{count} {reason}" for reason, count in outcome.tries.most_common(3))
-        self.tell(
-            f"{outcome.answered:,} answers in {outcome.seconds:.0f} s, {outcome.held:,} from before, "
-            f"{outcome.refused:,} refused by the server; {outcome.input_tokens:,} tokens in, "
-            f"{outcome.output_tokens:,} out"
-            + (f", {outcome.money:.4f} spent" if outcome.money else "")
-            + (f"; tries that failed: {failed}" if failed else "")
-        )
-
-
 def style(name: str) -> Style:
     """The style of that name or in that file."""
     from curate import styles
@@ -476,26 +363,6 @@ def styles_file(name: str) -> bool:
     from curate import styles
 
     return styles.is_file(name)
-
-
-def _is_secret(server: str) -> bool:
-    """True for an address that holds more than where it is."""
-    address, _, query = server.partition("?")
-    return "://" in server and bool(query or "@" in address.split("://", 1)[1].partition("/")[0])
-
-
-def token_limit(value: int | str | None) -> int | None:
-    """`20M` and the like as a number of tokens."""
-    if value is None:
-        return None
-    text = str(value).strip().upper()
-    factor = _UNITS.get(text[-1:], 1)
-    try:
-        return round(float(text[:-1] if factor > 1 else text) * factor)
-    except (ValueError, OverflowError) as error:
-        raise RecipeError(
-            f"`limits.tokens` is {value!r}; a number of tokens such as 500000 or 2.5M is wanted"
-        ) from error
 
 
 @cache

@@ -1,0 +1,152 @@
+"""What `rephrase` says to a server, and of it: limits, the address, requests as files, how far the answers are.
+
+The catch: a folder of requests that was written is not written again, since its requests may be on their way.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from curate import store
+from curate.errors import RecipeError, Unanswered
+
+if TYPE_CHECKING:
+    from curate.generate.answers import Answers
+    from curate.generate.progress import Outcome, Progress
+    from curate.generate.request import Request
+
+_UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server is asked at once, and what may be spent; no part of what the rows are.
+
+    concurrency: requests at once, at most. timeout: seconds for one try. tries: of one request. tokens, money: most
+    that all runs with this store of answers may spend; prices are per million tokens.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+    concurrency: int = 64
+    timeout: float = 300.0
+    tries: int = 6
+    tokens: int | str | None = None
+    money: float | None = None
+    input_price: float = 0.0
+    output_price: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "tries"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"`limits.{name}` is {getattr(self, name)}; 1 or more is wanted")
+        if not self.timeout > 0:
+            raise RecipeError(f"`limits.timeout` is {self.timeout}; seconds, more than 0, are wanted")
+        if self.money is not None and not (self.input_price or self.output_price):
+            raise RecipeError("`limits.money` needs `input_price` and `output_price`, per million tokens")
+        if self.tokens is not None:
+            token_limit(self.tokens)
+
+
+UNLIMITED = Limits()
+
+
+def is_secret(server: str) -> bool:
+    """True for an address that holds more than where it is."""
+    address, _, query = server.partition("?")
+    return "://" in server and bool(query or "@" in address.split("://", 1)[1].partition("/")[0])
+
+
+def token_limit(value: int | str | None) -> int | None:
+    """`20M` and the like as a number of tokens."""
+    if value is None:
+        return None
+    text = str(value).strip().upper()
+    factor = _UNITS.get(text[-1:], 1)
+    try:
+        return round(float(text[:-1] if factor > 1 else text) * factor)
+    except (ValueError, OverflowError) as error:
+        raise RecipeError(
+            f"`limits.tokens` is {value!r}; a number of tokens such as 500000 or 2.5M is wanted"
+        ) from error
+
+
+def write(requests: "Iterable[Request]", answers: "Answers", folder: str) -> None:
+    """Requests without an answer as files for a batch service; then the run must wait, as Unanswered says."""
+    from curate.generate.batch import export
+
+    tally = _Tally()
+    missing = tally.counted(_open(requests, answers))
+    if (first := next(missing, None)) is None:
+        return
+    before = [name for name in store.listing(folder) if name.startswith("requests-")]
+    if before:  # written by an earlier run, which may have been killed in the middle of it
+        raise Unanswered(
+            f"{1 + sum(1 for _ in missing):,} requests are open, and {folder} has {len(before)} files: have those "
+            "answered, take the results in with `curate rephrase import`, and run again; or remove the files, and "
+            "a run writes what is open"
+        )
+    files = export(chain([first], missing), folder)
+    raise Unanswered(
+        f"{tally.requests:,} requests ({tally.tokens:,} tokens of prompts) are in {folder}, in {len(files)} "
+        "files; have them answered, take the results in with `curate rephrase import`, and run again"
+    )
+
+
+def _open(requests: "Iterable[Request]", answers: "Answers") -> "Iterator[Request]":
+    """Requests without an answer, each once."""
+    seen: set[str] = set()
+    group: list[Request] = []
+
+    def missing() -> "Iterator[Request]":
+        held = answers.held([one.key for one in group])
+        for asked in group:
+            if asked.key not in held and asked.key not in seen:
+                seen.add(asked.key)
+                yield asked
+
+    for asked in requests:
+        group.append(asked)
+        if len(group) == 1000:
+            yield from missing()
+            group = []
+    yield from missing()
+
+
+class _Tally:
+    """Counts requests as they pass."""
+
+    requests = tokens = 0
+
+    def counted(self, requests: "Iterator[Request]") -> "Iterator[Request]":
+        for asked in requests:
+            self.requests += 1
+            self.tokens += asked.prompt_tokens
+            yield asked
+
+
+class Told:
+    """Says how far the answers are, every few seconds."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell, self.calls = tell, 0
+
+    def __call__(self, now: "Progress") -> None:
+        self.calls += 1
+        if self.calls % 10 == 0:
+            money = f", {now.money:.4f} spent" if now.money else ""
+            tries = f", {sum(now.retries.values())} tries failed" if now.retries else ""
+            self.tell(
+                f"{now.done:,} answers ({now.held:,} from before), {now.tokens_per_second:,.1f} tokens/s, "
+                f"{now.busy} of {now.size} at once{money}{tries}"
+            )
+
+    def end(self, outcome: "Outcome") -> None:
+        failed = ", ".join(f"{count} {reason}" for reason, count in outcome.tries.most_common(3))
+        self.tell(
+            f"{outcome.answered:,} answers in {outcome.seconds:.0f} s, {outcome.held:,} from before, "
+            f"{outcome.refused:,} refused by the server; {outcome.input_tokens:,} tokens in, "
+            f"{outcome.output_tokens:,} out"
+            + (f", {outcome.money:.4f} spent" if outcome.money else "")
+            + (f"; tries that failed: {failed}" if failed else "")
+        )
