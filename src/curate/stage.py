@@ -72,6 +72,10 @@ class Evidence:
     heft: int = 1
     tell: Callable[[str], None] = silent
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # What is shown is shown where the run is: a worker has no terminal, and a terminal does not travel.
+        return Evidence, (self.units, self.segments, self.rows, self.verdict, self.heft)
+
     @property
     def run(self) -> str:
         """The folder of the run, for what outlives a stage."""
@@ -108,7 +112,7 @@ class Evidence:
 
     def decide(self, function: Callable[[int, pa.Table], pa.Table], map: Map) -> None:
         """Turn every part into verdict lines (columns `shard`, `row` and more) and keep them cut by shard."""
-        work = partial(_decide_part, function=function, evidence=replace(self, tell=silent))
+        work = partial(_decide_part, function=function, evidence=self)
         for _ in map(work, range(self.parts)):
             pass
 
