@@ -247,7 +247,7 @@ def test_what_rows_depend_on_is_asked_anew(folder: Path, server: Server) -> None
 
 
 def test_the_first_condition_that_holds_decides(folder: Path) -> None:
-    routes = "{source = 'code': [whole.yaml, told.yaml], bytes > 250: told.yaml}"
+    routes = "{source = 'code': whole.yaml, bytes > 250: [told.yaml, distill]}"
     result = made(folder, "routes", styles=routes)
     parents = {row["id"]: row for row in rows(result, "real")}
     known = {(row["parent"], row["style"]) for row in rows(result)}
@@ -256,9 +256,9 @@ def test_the_first_condition_that_holds_decides(folder: Path) -> None:
     for parent in parents.values():
         code, long = parent["source"] == "code", parent["bytes"] > 250
         names = {name for origin, name in seen if origin == parent["origin"]}
-        assert names <= ({"whole", "told"} if code else {"told"} if long else set())
-        assert not long or "told" in names
-    assert {name for _, name in seen} == {"whole", "told"}
+        assert names <= ({"whole"} if code else {"told", "distill"} if long else set())
+        assert code or not long or "told" in names
+    assert {name for _, name in seen} == {"whole", "told", "distill"}
     left = total(result)("asked")["without_passage"]
     assert left >= sum(parent["source"] != "code" and parent["bytes"] <= 250 for parent in parents.values()) > 0
 
