@@ -45,7 +45,8 @@ class Limits:
     """What the server is asked at once, and what may be spent; no part of what the rows are.
 
     concurrency: requests at once, at most. timeout: seconds for one try. tries: of one request. tokens, money: most
-    that all runs with this store of answers may spend; prices are per million tokens.
+    that all runs with this store of answers may spend; prices are per million tokens. lines, megabytes: of one file
+    for a batch service.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -56,6 +57,8 @@ class Limits:
     money: float | None = None
     input_price: float = 0.0
     output_price: float = 0.0
+    lines: int = 50_000
+    megabytes: int = 200
 
 
 @dataclass(frozen=True)
@@ -242,13 +245,22 @@ class Rephrase(Stage):
             if self.server.startswith(FILES):
                 self._write(evidence, answers)
             else:
-                from curate.generate.client import fetch
-
-                told = _Told(evidence.tell)
-                outcome = fetch(self.requests(evidence), answers, self.service(place), report=told)
-                told.end(outcome)
+                self._ask(evidence, answers, place)
         # Answers are a file on this machine, so lines are made here and not by workers that may be elsewhere.
         evidence.decide(partial(_answered, stage=self, place=place), serial)
+
+    def _ask(self, evidence: Evidence, answers: Any, place: str) -> None:
+        """Ask the server. Where nothing is open, none need be there."""
+        from curate.generate.client import fetch
+
+        try:
+            service = self.service(place)
+        except RecipeError:
+            if next(_open(self.requests(evidence), answers), None) is None:
+                return
+            raise
+        told = _Told(evidence.tell)
+        told.end(fetch(self.requests(evidence), answers, service, report=told))
 
     def requests(self, evidence: Evidence) -> "Iterator[Request]":
         """All requests, in the order of evidence."""
@@ -309,15 +321,17 @@ class Rephrase(Stage):
     def _write(self, evidence: Evidence, answers: Any) -> None:
         """Requests without an answer as files for a batch service; then the run must wait."""
         from curate.errors import Unanswered
-        from curate.generate.batch import export
+        from curate.generate import batch
 
         folder = self.server.removeprefix(FILES)
         tally = _Tally()
-        files = export(tally.counted(_open(self.requests(evidence), answers)), folder)
+        most = batch.Limits(self.limits.lines, self.limits.megabytes * 10**6)
+        files = batch.export(tally.counted(_open(self.requests(evidence), answers)), folder, most)
         if files:
             raise Unanswered(
                 f"{tally.requests:,} requests ({tally.tokens:,} tokens of prompts) are in {folder}, in {len(files)} "
-                "files; have them answered, take the results in with `curate rephrase import`, and run again"
+                "files; have them answered, take the results in with `curate rephrase import`, and run again",
+                {"files": files, "requests": tally.requests, "prompt_tokens": tally.tokens, "most_tokens": tally.most},
             )
 
     def make(self, shard: pa.Table, verdict: Verdict) -> Documents:
@@ -387,12 +401,13 @@ def _open(requests: "Iterator[Request]", answers: Any) -> "Iterator[Request]":
 class _Tally:
     """Counts requests as they pass."""
 
-    requests = tokens = 0
+    requests = tokens = most = 0
 
     def counted(self, requests: "Iterator[Request]") -> "Iterator[Request]":
         for asked in requests:
             self.requests += 1
             self.tokens += asked.prompt_tokens
+            self.most += asked.max_tokens
             yield asked
 
 
