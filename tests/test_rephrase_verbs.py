@@ -38,7 +38,7 @@ stages:
   - select: {name: real, keep: {long_enough: bytes > 100}}
   - rephrase: {styles: [easy, medium], model: writer, tokenizer: tokenizer.json, language_model: null, MORE}
     name: wrap
-  - select: {name: fine, keep: {shorter: length_ratio < 0.55}}
+  - select: {name: fine, keep: {plain: style = 'easy'}}
   - concat: {of: {real: real, wrap: fine}}
   - tokenize: {tokenizer: tokenizer.json, engine: tokenizers}
   - mix: {weights: {real: 1, wrap: 1}}
@@ -139,7 +139,7 @@ def test_the_story_of_a_document_has_all_that_was_made_of_it(finished: tuple[str
             steps = [stage["stage"] for stage in output["stages"]]
             kept = row["origin"] in of_steps["fine"]
             assert (steps[-1] == "pack") == kept
-            assert ("dropped by shorter in fine" in output["outcome"]) == (not kept)
+            assert ("dropped by plain in fine" in output["outcome"]) == (not kept)
             assert ("concat" in steps) == (row["origin"] in of_steps["concat"])
             fates.add(kept)
         seen += len(mine) + len(refused)
@@ -210,7 +210,7 @@ def test_an_example_may_be_a_row_that_was_made(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setenv("CURATE_LLM", server.url)
         run(recipe.load(str(path)), str(tmp_path / "run"))
     (story,) = example(str(tmp_path / "run"))["copies"]
-    assert story["outcome"] == "dropped by shorter in fine"
+    assert story["outcome"] == "dropped by plain in fine"
     assert story["made_by"] == "wrap"
 
 

@@ -220,7 +220,7 @@ def _wrapped(head: str, words: str, width: int) -> list[str]:
 
 
 def _told(stage: dict[str, Any]) -> str:
-    if stage["kind"] == "concat":
+    if stage.get("kind") == "concat":
         return "joined"
     if "rule" in stage:
         return "kept" if stage["rule"] is None else f"DROPPED: {_failed(stage)}"
