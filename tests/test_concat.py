@@ -11,7 +11,7 @@ import pytest
 import yaml
 from corpus import write_corpus
 
-from curate import joining, plan, recipe
+from curate import joining, plan, recipe, report
 from curate.errors import RecipeError
 from curate.execute import pool, serial
 from curate.manifest import parse
@@ -125,7 +125,7 @@ def test_which_branch_is_which_is_part_of_identity(place: Path) -> None:
     assert len(set(found)) == 4
 
 
-def test_stages_behind_see_the_whole(place: Path) -> None:
+def test_stages_behind_see_the_whole(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ending = "  - concat: {of: {web: long, notes: short}}\n  - exact:\n"
     ending += "  - select: {name: once, keep: {a: not duplicate}}\n"
     result = made(place, ending, out="behind")
@@ -136,7 +136,10 @@ def test_stages_behind_see_the_whole(place: Path) -> None:
     assert [(row["id"], row["source"]) for row in once] == list(first.items())
     found = next(row for row in rows(result, "short") if row["id"] in {r["id"] for r in rows(result, "long")})
     (copy,) = why(str(place / "behind"), found["origin"])["copies"]
-    assert [stage["stage"] for stage in copy["stages"]].count("concat") == 2
+    met = [stage["columns"] for stage in copy["stages"] if stage["stage"] == "concat"]
+    assert met == [{"branch": "long", "source": "web"}, {"branch": "short", "source": "notes"}]
+    report.story({"copies": [copy], "rejected": []})
+    assert "branch=short, source=notes" in " ".join(capsys.readouterr().out.split())
     assert copy["outcome"] == "dropped by a in once"
     steps = {step["name"]: step["documents"] for step in parse(str(place / "behind" / "run.json"))["steps"]}
     assert steps["concat"] == ["long", "short"]
@@ -153,6 +156,10 @@ def test_stages_behind_see_the_whole(place: Path) -> None:
         ("  - concat: {of: [long, short]}\n    from: long\n", "`from:` does not go with it"),
         ("  - concat: {of: [long, short], carry: [words]}\n  - select: {keep: {x: wrods > 1}}\n", "wrods"),
         ("  - concat: {of: [long, short], carry: [nothing]}\n", "carries 'nothing'"),
+        (
+            "  - concat: {of: {no: long, b: short}}\n",
+            r"line 7: no is no word in YAML but a value; write 'no' with quotes",
+        ),
         ("  - concat: {with: [long, short]}\n", "unknown parameter 'with'"),
         ("  - concat:\n", "needs `of:`"),
     ],

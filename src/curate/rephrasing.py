@@ -18,12 +18,14 @@ from curate.assembly import Made, finished, tidy, with_pairs
 from curate.diversity import comparable, diversity, select
 from curate.faithfulness import cosines, faithfulness, strangers
 from curate.generations import Rules, check
+from curate.identify import identified
 from curate.kernels.hash import xxh3_128
 from curate.stage import Documents
 from curate.styles import Style
 
 Vectors = Callable[[pa.Array], tuple[np.ndarray, np.ndarray]]
-Score = Literal["mtld", "tokens", "similarity"]
+Scorer = Callable[[pa.Array], np.ndarray]
+Score = Literal["mtld", "tokens", "similarity", "label"]
 
 MOST_CANDIDATES = 64
 
@@ -84,7 +86,7 @@ passages, their means."""
 @dataclass(frozen=True)
 class Wanted:
     """What is asked of answers beside their styles: the least `similarity` and the most `novel` share, None for any;
-    `score` and `direction` choose among candidates."""
+    `score` and `direction` choose among candidates, `scorer` gives texts their scores where it is `label`."""
 
     similarity: float | None
     novel: float | None
@@ -92,6 +94,7 @@ class Wanted:
     direction: Literal["highest", "lowest"]
     language_model: str | None
     seed: int
+    scorer: Scorer | None = None
 
 
 def rows(
@@ -196,9 +199,12 @@ def _judged(
             similarity[good], strange[good] = _alike(passages, outputs, vectors, wanted.seed)
     for name, least in (("unlike", similarity < _or(wanted.similarity, -2)), ("novel", novel > _or(wanted.novel, 2))):
         reason[(reason == "") & least] = name
-    score = _scores(texts, tokens, similarity, wanted.score)
+    score = _scores(texts, tokens, similarity, wanted)
     _, of_passage = np.unique(np.stack([row, style, passage], axis=1), axis=0, return_inverse=True)
-    best = select(score, of_passage.reshape(-1), accepted=reason == "", direction=wanted.direction)
+    # What has no score comes last, and is still taken where nothing else is left.
+    last = -np.inf if wanted.direction == "highest" else np.inf
+    known = np.where(np.isnan(score), last, score)
+    best = select(known, of_passage.reshape(-1), accepted=reason == "", direction=wanted.direction)
     return _Judged(
         answered, row, style, passage, sources, texts, reason, best, ratio, novel, similarity, strange, score
     )
@@ -235,12 +241,26 @@ def _alike(passages: pa.Array, outputs: pa.Array, vectors: Vectors, seed: int) -
     return cosines(of_passages[which], of_outputs), cosines(of_passages[which[other]], of_outputs)
 
 
-def _scores(texts: list[str], tokens: np.ndarray, similarity: np.ndarray, score: Score) -> np.ndarray:
-    if score == "tokens":
+def _scores(texts: list[str], tokens: np.ndarray, similarity: np.ndarray, wanted: Wanted) -> np.ndarray:
+    if wanted.score == "tokens":
         return tokens.astype(np.float64)
-    if score == "similarity":
+    if wanted.score == "similarity":
         return similarity
-    return comparable(diversity(pa.array(texts, pa.large_string()))) if texts else np.empty(0)
+    column = pa.array(texts, pa.large_string())
+    if wanted.scorer is not None:
+        return wanted.scorer(column)
+    return comparable(diversity(column)) if texts else np.empty(0)
+
+
+def labelled(texts: pa.Array, model: Any, label: str) -> np.ndarray:
+    """The share that a classifier of two labels (`identify.model`) gives to one of them, float64[n]; NaN for a text
+    without a word that it knows."""
+    labels, tables = model
+    offsets, data = utf8(texts)
+    best, share = identified(offsets[:-1], offsets[1:], data, tables)
+    share = np.clip(share.astype(np.float64), 0, 1)
+    mine = np.where(best == labels.index(label), share, 1 - share)
+    return np.where(best < 0, np.nan, mine)
 
 
 def _groups(judged: _Judged, styles: Sequence[Style]) -> Iterator[list[int]]:

@@ -38,6 +38,9 @@ def _refuse_odd(node: yaml.Node, above: tuple[yaml.Node, ...] = ()) -> None:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 raise RecipeError(f"line {line}: a key is a word, found a {key.id}")
+            if key.tag.rpartition(":")[2] in ("bool", "null"):
+                word = key.value or "nothing"
+                raise RecipeError(f"line {line}: {word} is no word in YAML but a value; write '{word}' with quotes")
             if key.value in seen:
                 raise RecipeError(f"line {line}: '{key.value}' stands here a second time")
             seen.add(key.value)

@@ -147,8 +147,11 @@ def _walk(out: str, steps: list[dict[str, Any]], start: int, row: dict[str, Any]
         if manifest is None:
             continue
         if step["kind"] == "concat":
-            places[step["name"]] = joined = list(_joined(out, steps, step, places))
-            story["stages"] += [{"stage": step["name"], "kind": "concat"} for _ in joined]
+            folder, places[step["name"]] = store.join(out, step["folder"]), []
+            for branch, here in _joined(out, steps, step, places):
+                places[step["name"]].append(here)
+                found = {"branch": branch, "source": _row(folder, manifest, here, ["source"])["source"]}
+                story["stages"].append({"stage": step["name"], "kind": "concat", "columns": found})
             continue
         for here in dict.fromkeys(places.get(step["documents"], [])):
             told: dict[str, Any] = {"stage": step["name"], "kind": step["kind"]}
@@ -182,15 +185,15 @@ def _walk(out: str, steps: list[dict[str, Any]], start: int, row: dict[str, Any]
 
 def _joined(
     out: str, steps: list[dict[str, Any]], step: dict[str, Any], places: dict[str, list[Place]]
-) -> Iterator[Place]:
-    """Where the documents at these places of branches are behind the step that joins them."""
+) -> Iterator[tuple[str, Place]]:
+    """Where the documents at these places of branches are behind the step that joins them, and which branch it is."""
     first = 0
     folders = {one["name"]: store.join(out, one["folder"]) for one in steps}
     for name in step["documents"]:
         base = Manifest.load(folders[name])
         if base is None:
             return
-        yield from ((first + shard, row) for shard, row in places.get(name, []))
+        yield from ((name, (first + shard, row)) for shard, row in places.get(name, []))
         first += len(base.shards)
 
 

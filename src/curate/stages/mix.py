@@ -245,7 +245,7 @@ class Mix(Stage):
         return tuple(dict.fromkeys((*READS, "source", *bucket, self.cluster)))
 
     def remarks(self, text: int) -> tuple[str, ...]:
-        return mixture.cautions(self.max_epochs)
+        return () if self.max_epochs == _SAMPLED else mixture.cautions(self.max_epochs)
 
     def scan(self, shard: pa.Table) -> pa.Table:
         names, codes = self._groups(shard)

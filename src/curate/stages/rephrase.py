@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
-from curate import expressions, rephrasing, store
+from curate import embedding, expressions, rephrasing, store
 from curate.arrow import one, utf8
 from curate.assets import Asset, find
 from curate.draw import READS, draws
-from curate.embedding import load
 from curate.errors import AssetError, RecipeError
 from curate.execute import serial
+from curate.identify import model
 from curate.rephrasing import ANSWERED, MOST_CANDIDATES, Score
 from curate.stage import Documents, Evidence, Gathers, Map, Stage, Verdict
 from curate.styles import Style, messages, most
@@ -74,8 +74,9 @@ class Rephrase(Stage):
     `server`: `env:NAME`, a variable that holds its URL, and NAME_KEY the key if it wants one; a URL; or `files:FOLDER`,
     where requests are written for a batch service (`curate rephrase import` reads its results).
 
-    `candidates`: answers for each passage, of which `best` is taken: by `mtld`, `tokens` or `similarity`, the `highest`
-    or the `lowest` (active inheritance, arXiv 2407.01490). `language_model`: an output in another language than its
+    `candidates`: answers for each passage, of which `best` is taken: by `mtld`, `tokens`, `similarity`, or the share
+    that `classifier`, a fastText model of two labels, gives to `label` (quality, toxicity); the `highest` or the
+    `lowest` (active inheritance, arXiv 2407.01490). `language_model`: an output in another language than its
     passage is rejected; null leaves languages unasked. `embedding`: a model as in `embed` for `similarity`, the cosine
     of output and passage, rejected below the least one; `novel`: the most share of numbers and names that the passage
     has not. `answers`: where answers are kept, `answers.sqlite` in the run's folder if it is not said. `limits`: what
@@ -84,7 +85,7 @@ class Rephrase(Stage):
 
     kind: ClassVar[str] = "rephrase"
     gathers: ClassVar[Gathers] = "rows"
-    asset_fields: ClassVar[tuple[str, ...]] = ("tokenizer", "language_model", "embedding")
+    asset_fields: ClassVar[tuple[str, ...]] = ("tokenizer", "language_model", "embedding", "classifier")
     styles: str | tuple[str, ...] | dict[str, str | tuple[str, ...]]
     model: str
     tokenizer: str
@@ -98,6 +99,8 @@ class Rephrase(Stage):
     embedding: str | None = None
     similarity: float | None = None
     novel: float | None = None
+    classifier: str | None = None
+    label: str | None = None
     answers: str | None = None
     limits: Limits = Limits()
     seed: int = 0
@@ -120,6 +123,8 @@ class Rephrase(Stage):
         )
         if needs and self.embedding is None:
             raise RecipeError(f"`{needs[0]}` needs `embedding`, a model that gives texts vectors")
+        if (self.best == "label") != (self.classifier is not None) or (self.classifier is None) != (self.label is None):
+            raise RecipeError("`best: label`, `classifier` and `label` go together")
         for name, low in (("similarity", -1.0), ("novel", 0.0)):
             value = getattr(self, name)
             if value is not None and not low <= value <= 1:
@@ -178,6 +183,15 @@ class Rephrase(Stage):
         tokens = tokenizer(find(self.tokenizer))
         for asked in self.asked:
             most(asked, partial(_count, tokens))
+        if self.classifier is not None:
+            labels = model(find(self.classifier))[0]
+            if len(labels) != 2 or self.label not in labels:
+                raise RecipeError(
+                    f"`label` is one of the two labels of the classifier, found {self.label!r}; {self.classifier} has "
+                    f"{len(labels)}: {', '.join(labels[:5])}"
+                )
+        if self.embedding is not None:
+            embedding.check(find(self.embedding), Use())
         return self
 
     @property
@@ -339,10 +353,12 @@ class Rephrase(Stage):
         answered = ANSWERED.empty_table() if lines is None else lines.select(ANSWERED.names).cast(ANSWERED)
         vectors = None
         if self.embedding is not None:
-            model = load(find(self.embedding), Use())
-            vectors = partial(model.vectors, long="head", batch=2048)
+            vectors = partial(embedding.load(find(self.embedding), Use()).vectors, long="head", batch=2048)
+        scorer = None
+        if self.classifier is not None and self.label is not None:
+            scorer = partial(rephrasing.labelled, model=model(find(self.classifier)), label=self.label)
         wanted = rephrasing.Wanted(
-            self.similarity, self.novel, self.best, self.direction, self.language_model, self.seed
+            self.similarity, self.novel, self.best, self.direction, self.language_model, self.seed, scorer
         )
         return rephrasing.rows(
             shard,
@@ -423,7 +439,7 @@ class _Told:
             money = f", {now.money:.4f} spent" if now.money else ""
             tries = f", {sum(now.retries.values())} tries failed" if now.retries else ""
             self.tell(
-                f"{now.done:,} answers ({now.held:,} from before), {now.tokens_per_second:,.0f} tokens/s, "
+                f"{now.done:,} answers ({now.held:,} from before), {now.tokens_per_second:,.1f} tokens/s, "
                 f"{now.busy} of {now.size} at once{money}{tries}"
             )
 
