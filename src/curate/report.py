@@ -220,8 +220,6 @@ def _wrapped(head: str, words: str, width: int) -> list[str]:
 
 
 def _told(stage: dict[str, Any]) -> str:
-    if stage.get("kind") == "concat":
-        return "joined"
     if "rule" in stage:
         return "kept" if stage["rule"] is None else f"DROPPED: {_failed(stage)}"
     places = [
