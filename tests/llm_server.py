@@ -1,6 +1,7 @@
 """A server of chat completions on loopback that answers with fixed texts and, when told to, misbehaves.
 
-Answers are functions of the last message alone, so two runs that end well have equal answers. `faults(text, attempt)`
+Answers are functions of the last message and the seed alone, so two runs that end well have equal answers; `says` gives
+them, fixed texts if nothing else is told. `faults(text, attempt)`
 names what happens to the n-th request (from 1) for a text: "ok", a status with an optional Retry-After ("500", "429:2",
 "429:date"), or one of FAULTS. What it would charge is counted for every answer that it began to send.
 
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from time import time
+from typing import NamedTuple
 
 FAULTS = (
     "hang",
@@ -36,6 +38,18 @@ FAULTS = (
 ODD = ("no_usage", "null", "length", "gzip", "redirect", "echo_key", "unended", "huge")
 
 Faults = Callable[[str, int], str]
+
+
+class Said(NamedTuple):
+    """An answer, its tokens, and how it ended."""
+
+    text: str
+    tokens: int
+    finish: str = "stop"
+
+
+Says = Callable[[str, int], Said]
+"""What is answered to a text and a seed."""
 
 
 def fine(text: str, attempt: int) -> str:
@@ -61,9 +75,13 @@ def usage(text: str) -> tuple[int, int]:
     return len(text.split()) + 3, 5 + len(text) % 7
 
 
+def plainly(text: str, seed: int) -> Said:
+    return Said(answer(text), usage(text)[1])
+
+
 @dataclass
 class Seen:
-    """What a server was asked: requests by text, what it charged, the headers of the last, the most at once."""
+    """What a server was asked: requests by text (and seed, if it is not 0), what it charged, the headers of the last, the most at once."""
 
     requests: Counter[str] = field(default_factory=Counter)
     charged: int = 0
@@ -114,16 +132,18 @@ class Connection(asyncio.Protocol):
             return
         raw = json.loads(body)
         text = raw["messages"][-1]["content"]
-        seen.requests[text] += 1
+        seed = raw.get("seed") or 0
+        name = f"{text} #{seed}" if seed else text
+        seen.requests[name] += 1
         seen.headers = head
         seen.now += 1
         seen.most = max(seen.most, seen.now)
-        fault = server.faults(text, seen.requests[text])
+        fault = server.faults(name, seen.requests[name])
         asyncio.get_running_loop().call_later(
-            server.seconds if fault != "hang" else 3600, self.reply, raw["model"], text, fault
+            server.seconds if fault != "hang" else 3600, self.reply, raw["model"], text, fault, seed
         )
 
-    def reply(self, model: str, text: str, fault: str) -> None:
+    def reply(self, model: str, text: str, fault: str, seed: int) -> None:
         seen = self.server.seen
         seen.now -= 1
         if self.transport is None or self.transport.is_closing():
@@ -137,12 +157,13 @@ class Connection(asyncio.Protocol):
         if fault in ("close", "reset"):
             self.transport.abort() if fault == "reset" else self.transport.close()
             return
-        seen.charged += sum(usage(text))
+        said = self.server.says(text, seed)
+        seen.charged += usage(text)[0] + said.tokens
         seen.answered += 1
-        self.answered(model, text, fault)
+        self.answered(model, text, fault, said)
 
-    def answered(self, model: str, text: str, fault: str) -> None:
-        payload = completion(model, text, fault)
+    def answered(self, model: str, text: str, fault: str, said: Said) -> None:
+        payload = completion(model, text, fault, said)
         body = b"\x00<html>not JSON" if fault == "garbage" else json.dumps(payload).encode()
         if fault == "redirect":
             self.send(302, b"", "Location: http://127.0.0.1:9/v1/chat/completions\r\n")
@@ -181,15 +202,16 @@ class Connection(asyncio.Protocol):
         self.transport.write(data)
 
 
-def completion(model: str, text: str, fault: str) -> object:
+def completion(model: str, text: str, fault: str, said: Said | None = None) -> object:
     """The body of an answer, with a fault in it."""
-    prompt, made = usage(text)
-    message: dict[str, object] = {"role": "assistant", "content": None if fault == "null" else answer(text)}
+    said = said or plainly(text, 0)
+    prompt, made = usage(text)[0], said.tokens
+    message: dict[str, object] = {"role": "assistant", "content": None if fault == "null" else said.text}
     payload: dict[str, object] = {
         "id": "chatcmpl-" + hashlib.sha256(text.encode()).hexdigest()[:12],
         "object": "chat.completion",
         "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": "length" if fault == "length" else "stop"}],
+        "choices": [{"index": 0, "message": message, "finish_reason": "length" if fault == "length" else said.finish}],
         "usage": {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made},
     }
     changed: dict[str, dict[str, object]] = {
@@ -204,11 +226,12 @@ def completion(model: str, text: str, fault: str) -> object:
 
 @dataclass
 class Server:
-    """What serves: its faults may be changed while it runs."""
+    """What serves: its faults, and what it says, may be changed while it runs."""
 
     faults: Faults = fine
     seconds: float = 0.0
     tls: ssl.SSLContext | None = None
+    says: Says = plainly
     seen: Seen = field(default_factory=Seen)
     open: set[Connection] = field(default_factory=set)
     url: str = ""
@@ -243,9 +266,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(faults: Faults = fine, *, seconds: float = 0.0, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+def served(
+    faults: Faults = fine, *, seconds: float = 0.0, tls: ssl.SSLContext | None = None, says: Says = plainly
+) -> Iterator[Server]:
     """A server in a thread of its own, gone when the block ends."""
-    server = Server(faults, seconds, tls)
+    server = Server(faults, seconds, tls, says)
     ready, ended = threading.Event(), asyncio.Event()
 
     async def main() -> None:

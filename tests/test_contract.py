@@ -40,6 +40,7 @@ from curate.stages.prune import Prune
 from curate.stages.rank import Rank
 from curate.stages.rate import Rate, Rating
 from curate.stages.repeated_lines import RepeatedLines
+from curate.stages.rephrase import Limits, Rephrase
 from curate.stages.select import Select
 from curate.stages.semantic import Semantic
 from curate.stages.target import Target
@@ -122,32 +123,80 @@ def examples() -> dict[str, Stage]:
         tokenize,
         Mix(weights={"docs": 1.0, "code": 2.0}, max_epochs=60.0, beyond_sixteen=True, tokens=3000, validation=0.1),
         Pack(window=16, shard_tokens=64).bind(lineage),
+        rephrase(),
     ]
     return {stage.kind: stage for stage in made}
+
+
+def rephrase() -> Rephrase:
+    """The stage with a store of all answers that it wants; where it would ask for more there is no server."""
+    import tempfile
+
+    from curate.generate.answers import Answer, Answers
+
+    folder = Path(tempfile.mkdtemp())
+    (folder / "short.yaml").write_text(SHORT)
+    (folder / "lines.yaml").write_text(LINES)
+    made = Rephrase(
+        styles={"source = 'docs'": (f"{folder}/short.yaml", f"{folder}/lines.yaml"), "bytes > 20": f"{folder}/lines.yaml"},
+        model="small",
+        tokenizer=tokenizer_file(),
+        server="http://127.0.0.1:9",
+        candidates=2,
+        language_model=None,
+        embedding=static_model(),
+        novel=0.9,
+        answers=str(folder / "answers.sqlite"),
+    )
+    with Answers.open(str(folder / "answers.sqlite")) as answers:
+        sent = made.scan(texts(50))
+        passages = sent["text"].to_pylist()
+        for number, request in enumerate(made.requests_of(sent)):
+            text = passages[number // made.candidates]
+            words = [*text.split()[::-1], *["dog"] * (number % 7 if number % 2 else 0)]
+            said = Answer(request.key, " ".join(words), "stop" if number % 5 else "length", 9, len(words), 0.1, "")
+            answers.put([said if number % 11 else said._replace(text="", error="400: too long")])
+    return made
+
+
+SHORT = """\
+{name: short, version: 1, system: "", prompt: "Again: {text}", passages: {split: sentences, most: 12, least: 2},
+ sampling: {temperature: 0.7, top_p: 0.9, max_tokens: 20}, output: {least: 1, ratio: [0.5, 2.0]}}
+"""
+LINES = """\
+{name: lines, version: 1, system: "", prompt: "Lines: {text}", passages: {split: lines, input: 40, least: 1},
+ sampling: {temperature: 0.7, top_p: 0.9, max_tokens: 20}, output: {least: 1}, assembly: {layout: document}}
+"""
 
 
 @cache
 def documents(rows: int) -> pa.Table:
     """Documents with repeats over three sources, and every column that some stage reads."""
-    texts = pa.array([TEXTS[i % len(TEXTS)] + ("" if i % 4 else f" {i // 9}") for i in range(rows)], pa.large_string())
-    ids = np.empty((rows, 16), np.uint8)
-    from curate.arrow import utf8
-
-    xxh3_128(*utf8(texts), ids)
-    table = pa.table(
-        {
-            "id": binary(ids),
-            "text": texts,
-            "source": pa.array([("docs", "code", "license")[i % 3] for i in range(rows)]).dictionary_encode(),
-            "origin": pa.array([f"raw/a.jsonl:{i + 1}" for i in range(rows)]),
-            "bytes": pa.array([len(text.as_py().encode()) for text in texts], pa.int64()),
-        }
-    )
+    table = texts(rows)
     for kind in ("heuristics", "exact", "tokenize", "mix", "near", "embed", "cluster"):
         (made,) = drive(examples()[kind], [table])
         for name in made.column_names:
             table = table.append_column(name, made[name])
     return table
+
+
+def texts(rows: int) -> pa.Table:
+    """The same without what stages add."""
+    text = pa.array([TEXTS[i % len(TEXTS)] + ("" if i % 4 else f" {i // 9}") for i in range(rows)], pa.large_string())
+    ids = np.empty((rows, 16), np.uint8)
+    from curate.arrow import utf8
+
+    xxh3_128(*utf8(text), ids)
+    return pa.table(
+        {
+            "id": binary(ids),
+            "text": text,
+            "source": pa.array([("docs", "code", "license")[i % 3] for i in range(rows)]).dictionary_encode(),
+            "origin": pa.array([f"raw/a.jsonl:{i + 1}" for i in range(rows)]),
+            "bytes": pa.array([len(one.as_py().encode()) for one in text], pa.int64()),
+            "url": pa.nulls(rows, pa.string()),
+        }
+    )
 
 
 def drive(stage: Stage, shards: list[pa.Table]) -> list[pa.Table]:
@@ -170,10 +219,10 @@ def drive(stage: Stage, shards: list[pa.Table]) -> list[pa.Table]:
         whole = stage.judge(evidence, serial)
         judged = store.join(folder, "verdict")
         verdicts = [unit.load_verdict(judged, index)._replace(whole=whole) for index in range(len(shards))]
-    return [
-        stage.apply(shard.select(list(stage.applies_to)), verdict)
-        for shard, verdict in zip(shards, verdicts, strict=True)
-    ]
+    given = zip((shard.select(list(stage.applies_to)) for shard in shards), verdicts, strict=True)
+    if stage.gathers == "rows":
+        return [stage.make(shard, verdict).rows for shard, verdict in given]
+    return [stage.apply(shard, verdict) for shard, verdict in given]
 
 
 _numbers = iter(range(10**9))
@@ -206,7 +255,7 @@ def test_rows_are_aligned(stage: Stage) -> None:
             assert "part" in made.column_names
         else:
             assert tuple(made.column_names) == (stage.reads if stage.branches else stage.adds)
-            assert made.num_rows == shard.num_rows
+            assert made.num_rows == shard.num_rows or stage.gathers == "rows"
 
 
 def test_same_again(stage: Stage) -> None:
@@ -306,7 +355,19 @@ OTHER: dict[str, Any] = {
     "shard_tokens": 128,
     "tail": "pad",
     "towards": "source = 'code'",
+    "model": "large",
+    "revision": "2",
+    "each": "one",
+    "candidates": 3,
+    "best": "tokens",
+    "direction": "lowest",
+    "similarity": 0.5,
+    "novel": 0.5,
 }
+NO_PART: dict[str, dict[str, Any]] = {
+    "rephrase": {"server": "env:OTHER", "answers": "other.sqlite", "limits": Limits(tries=2)},
+}
+"""Parameters that rows do not depend on."""
 OF_ITS_OWN: dict[str, dict[str, Any]] = {
     "exact of": {"of": "text_id"},
     "concat of": {"of": {"web": "distinct", "other": "files"}},
@@ -345,6 +406,7 @@ OF_ITS_OWN: dict[str, dict[str, Any]] = {
     "mix beyond_sixteen": {"max_epochs": 16.0, "beyond_sixteen": False},
     "confirm of": {"of": "other_"},
     "confirm containment": {"jaccard": None, "containment": 0.5},
+    "rephrase styles": {"styles": "easy"},
 }
 """Where a parameter of that name means something else, or goes with others: what to change."""
 
@@ -353,6 +415,10 @@ def test_identity_is_the_parameters(stage: Stage) -> None:
     assert stage.identity() == dataclasses.replace(stage).identity() or stage.kind == "pack"
     for field in dataclasses.fields(stage):
         if field.name in stage.asset_fields or not field.init:
+            continue
+        if field.name in NO_PART.get(stage.kind, {}):
+            other = dataclasses.replace(stage, **{field.name: NO_PART[stage.kind][field.name]})
+            assert other.identity() == stage.identity(), field.name
             continue
         own = OF_ITS_OWN.get(f"{stage.kind} {field.name}")
         changes: dict[str, Any] = {field.name: OTHER[field.name]} if own is None else own

@@ -48,7 +48,7 @@ LAYERS = (
     "components windows proof index_contents kmeans pruning cuts fit fit.result",
     "survival transport targeting",
     "semantic_pairs rounds",
-    "rephrasing",
+    "rephrasing asking",
     "stages.*",
     "files",
     "columns",

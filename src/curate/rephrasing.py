@@ -78,7 +78,8 @@ ADDED = pa.schema(
     ]
 )
 """Columns of a row. `parent` is the `id` of the document it was made of, `start` and `end` the bytes of that that it
-covers, `passages` how many; `candidate` the one chosen of each, `scores` those of all candidates, passage by passage;
+covers, `passages` how many; `candidate` the one chosen of each, `scores` those of all candidates, passage by passage,
+null where there is none;
 `length_ratio` in tokens, `novel_share` of numbers and names, and `similarity` (null without a model) of the row's
 passages, their means."""
 
@@ -197,7 +198,7 @@ def _judged(
         novel[good] = faithfulness(passages, outputs)["novel_share"].to_numpy()
         if vectors is not None:
             similarity[good], strange[good] = _alike(passages, outputs, vectors, wanted.seed)
-    for name, least in (("unlike", similarity < _or(wanted.similarity, -2)), ("novel", novel > _or(wanted.novel, 2))):
+    for name, least in (("unlike", _unlike(similarity, wanted)), ("novel", novel > _or(wanted.novel, 2))):
         reason[(reason == "") & least] = name
     score = _scores(texts, tokens, similarity, wanted)
     _, of_passage = np.unique(np.stack([row, style, passage], axis=1), axis=0, return_inverse=True)
@@ -208,6 +209,13 @@ def _judged(
     return _Judged(
         answered, row, style, passage, sources, texts, reason, best, ratio, novel, similarity, strange, score
     )
+
+
+def _unlike(similarity: np.ndarray, wanted: Wanted) -> np.ndarray:
+    """Below the least likeness, or of none that is known where it counts."""
+    counts = wanted.similarity is not None or wanted.score == "similarity"
+    found: np.ndarray = (similarity < _or(wanted.similarity, -2)) | (np.isnan(similarity) & counts)
+    return found
 
 
 def rules(style: Style, language_model: str | None) -> Rules:
@@ -325,7 +333,7 @@ class _Rows:
             "start": judged.answered["start"][group[0]].as_py(),
             "end": judged.answered["end"][group[-1]].as_py(),
             "candidate": [judged.answered["candidate"][index].as_py() for index in group],
-            "scores": [float(judged.score[index]) for some in of_passages for index in some],
+            "scores": [_mean(judged.score[[index]]) for some in of_passages for index in some],
             **{
                 name: _mean(values[group])
                 for name, values in (

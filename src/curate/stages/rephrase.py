@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
-from curate import embedding, expressions, rephrasing, store
+from curate import asking, embedding, expressions, rephrasing, store
 from curate.arrow import one, utf8
 from curate.assets import Asset, find
 from curate.draw import READS, draws
@@ -30,7 +30,6 @@ from curate.transformer import Use
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from curate.generate.progress import Progress
     from curate.generate.request import Request
     from curate.generate.service import Service
 
@@ -59,6 +58,17 @@ class Limits:
     output_price: float = 0.0
     lines: int = 50_000
     megabytes: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "tries", "lines", "megabytes"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"`limits.{name}` is {getattr(self, name)}; 1 or more is wanted")
+        if not self.timeout > 0:
+            raise RecipeError(f"`limits.timeout` is {self.timeout}; seconds, more than 0, are wanted")
+        if self.money is not None and not (self.input_price or self.output_price):
+            raise RecipeError("`limits.money` needs `input_price` and `output_price`, per million tokens")
+        if self.tokens is not None:
+            token_limit(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,11 @@ class Rephrase(Stage):
                 raise RecipeError(f"`{name}` is {value}; it is from {low:g} to 1")
         if not 0 <= self.seed < 2**31:
             raise RecipeError(f"`seed` is {self.seed}; it is 0 or more and below 2^31")
-        token_limit(self.limits.tokens)
+        if _is_secret(self.server):
+            raise RecipeError(
+                "`server` has a user, a password or a query, which do not belong in a recipe: put the URL in a "
+                "variable and say its name, as in env:CURATE_LLM"
+            )
 
     @property
     def routes(self) -> dict[str, tuple[str, ...]]:
@@ -257,7 +271,8 @@ class Rephrase(Stage):
         place = self.answers or store.join(evidence.run, ANSWERS)
         with Answers.open(place) as answers:
             if self.server.startswith(FILES):
-                self._write(evidence, answers)
+                folder, most = self.server.removeprefix(FILES), self.limits
+                asking.write(self.requests(evidence), answers, folder, lines=most.lines, megabytes=most.megabytes)
             else:
                 self._ask(evidence, answers, place)
         # Answers are a file on this machine, so lines are made here and not by workers that may be elsewhere.
@@ -270,10 +285,10 @@ class Rephrase(Stage):
         try:
             service = self.service(place)
         except RecipeError:
-            if next(_open(self.requests(evidence), answers), None) is None:
+            if next(asking.missing(self.requests(evidence), answers), None) is None:
                 return
             raise
-        told = _Told(evidence.tell)
+        told = asking.Told(evidence.tell)
         told.end(fetch(self.requests(evidence), answers, service, report=told))
 
     def requests(self, evidence: Evidence) -> "Iterator[Request]":
@@ -332,22 +347,6 @@ class Rephrase(Stage):
             budget=budget,
         )
 
-    def _write(self, evidence: Evidence, answers: Any) -> None:
-        """Requests without an answer as files for a batch service; then the run must wait."""
-        from curate.errors import Unanswered
-        from curate.generate import batch
-
-        folder = self.server.removeprefix(FILES)
-        tally = _Tally()
-        most = batch.Limits(self.limits.lines, self.limits.megabytes * 10**6)
-        files = batch.export(tally.counted(_open(self.requests(evidence), answers)), folder, most)
-        if files:
-            raise Unanswered(
-                f"{tally.requests:,} requests ({tally.tokens:,} tokens of prompts) are in {folder}, in {len(files)} "
-                "files; have them answered, take the results in with `curate rephrase import`, and run again",
-                {"files": files, "requests": tally.requests, "prompt_tokens": tally.tokens, "most_tokens": tally.most},
-            )
-
     def make(self, shard: pa.Table, verdict: Verdict) -> Documents:
         lines = verdict.lines
         answered = ANSWERED.empty_table() if lines is None else lines.select(ANSWERED.names).cast(ANSWERED)
@@ -394,66 +393,6 @@ def _answered(part: int, seen: pa.Table, stage: Rephrase, place: str) -> pa.Tabl
     return lines
 
 
-def _open(requests: "Iterator[Request]", answers: Any) -> "Iterator[Request]":
-    """Requests without an answer, each once."""
-    seen: set[str] = set()
-    group: list[Request] = []
-
-    def missing() -> "Iterator[Request]":
-        held = answers.held([one.key for one in group])
-        for asked in group:
-            if asked.key not in held and asked.key not in seen:
-                seen.add(asked.key)
-                yield asked
-
-    for asked in requests:
-        group.append(asked)
-        if len(group) == 1000:
-            yield from missing()
-            group = []
-    yield from missing()
-
-
-class _Tally:
-    """Counts requests as they pass."""
-
-    requests = tokens = most = 0
-
-    def counted(self, requests: "Iterator[Request]") -> "Iterator[Request]":
-        for asked in requests:
-            self.requests += 1
-            self.tokens += asked.prompt_tokens
-            self.most += asked.max_tokens
-            yield asked
-
-
-class _Told:
-    """Says how far the answers are, every few seconds."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell, self.calls = tell, 0
-
-    def __call__(self, now: "Progress") -> None:
-        self.calls += 1
-        if self.calls % 10 == 0:
-            money = f", {now.money:.4f} spent" if now.money else ""
-            tries = f", {sum(now.retries.values())} tries failed" if now.retries else ""
-            self.tell(
-                f"{now.done:,} answers ({now.held:,} from before), {now.tokens_per_second:,.1f} tokens/s, "
-                f"{now.busy} of {now.size} at once{money}{tries}"
-            )
-
-    def end(self, outcome: Any) -> None:
-        failed = ", ".join(f"{count} {reason}" for reason, count in outcome.tries.most_common(3))
-        self.tell(
-            f"{outcome.answered:,} answers in {outcome.seconds:.0f} s, {outcome.held:,} from before, "
-            f"{outcome.refused:,} refused by the server; {outcome.input_tokens:,} tokens in, "
-            f"{outcome.output_tokens:,} out"
-            + (f", {outcome.money:.4f} spent" if outcome.money else "")
-            + (f"; tries that failed: {failed}" if failed else "")
-        )
-
-
 def style(name: str) -> Style:
     """The style of that name or in that file."""
     from curate import styles
@@ -466,6 +405,12 @@ def styles_file(name: str) -> bool:
     from curate import styles
 
     return styles.is_file(name)
+
+
+def _is_secret(server: str) -> bool:
+    """True for an address that holds more than where it is."""
+    address, _, query = server.partition("?")
+    return "://" in server and bool(query or "@" in address.split("://", 1)[1].partition("/")[0])
 
 
 def token_limit(value: int | str | None) -> int | None:
