@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from curate.execute import serial
 from curate.generate.answers import Answers
 from curate.outputs import outputs, state
 from curate.run import run
+from curate.stage import Evidence
 from curate.why import example, why
 
 DATA = Path(__file__).parent / "data"
@@ -520,3 +522,9 @@ def test_what_was_written_is_said_in_the_error_too(finished: tuple[str, str], tm
     with pytest.raises(Unanswered, match="have them answered") as raised:
         run(loaded, str(tmp_path / "run"))
     assert raised.value.written["files"] == [str(tmp_path / "to" / "requests-00000.jsonl")]
+
+
+def test_workers_are_sent_no_listener() -> None:
+    """What shows progress holds a terminal and locks, so nobody else gets it."""
+    told = Evidence(("a",), 1, 2, "verdict", tell=lambda note: None)
+    assert pickle.loads(pickle.dumps(told)) == Evidence(("a",), 1, 2, "verdict")

@@ -72,6 +72,9 @@ class Evidence:
     heft: int = 1
     tell: Callable[[str], None] = silent
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "tell": silent}  # who is told sits in this process, and workers get the rest
+
     @property
     def run(self) -> str:
         """The folder of the run, for what outlives a stage."""
