@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from curate.generate.progress import Outcome, Progress
     from curate.generate.request import Request
 
+_GROUP = 1000
 _UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
@@ -24,7 +25,8 @@ class Limits:
     """What the server is asked at once, and what may be spent; no part of what the rows are.
 
     concurrency: requests at once, at most. timeout: seconds for one try. tries: of one request. tokens, money: most
-    that all runs with this store of answers may spend; prices are per million tokens.
+    that all runs with this store of answers may spend; prices are per million tokens. lines, megabytes: of one file
+    for a batch service.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -35,9 +37,11 @@ class Limits:
     money: float | None = None
     input_price: float = 0.0
     output_price: float = 0.0
+    lines: int = 50_000
+    megabytes: int = 200
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "tries"):
+        for name in ("concurrency", "tries", "lines", "megabytes"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"`limits.{name}` is {getattr(self, name)}; 1 or more is wanted")
         if not self.timeout > 0:
@@ -71,34 +75,12 @@ def token_limit(value: int | str | None) -> int | None:
         ) from error
 
 
-def write(requests: "Iterable[Request]", answers: "Answers", folder: str) -> None:
-    """Requests without an answer as files for a batch service; then the run must wait, as Unanswered says."""
-    from curate.generate.batch import export
-
-    tally = _Tally()
-    missing = tally.counted(_open(requests, answers))
-    if (first := next(missing, None)) is None:
-        return
-    before = [name for name in store.listing(folder) if name.startswith("requests-")]
-    if before:  # written by an earlier run, which may have been killed in the middle of it
-        raise Unanswered(
-            f"{1 + sum(1 for _ in missing):,} requests are open, and {folder} has {len(before)} files: have those "
-            "answered, take the results in with `curate rephrase import`, and run again; or remove the files, and "
-            "a run writes what is open"
-        )
-    files = export(chain([first], missing), folder)
-    raise Unanswered(
-        f"{tally.requests:,} requests ({tally.tokens:,} tokens of prompts) are in {folder}, in {len(files)} "
-        "files; have them answered, take the results in with `curate rephrase import`, and run again"
-    )
-
-
-def _open(requests: "Iterable[Request]", answers: "Answers") -> "Iterator[Request]":
+def missing(requests: "Iterable[Request]", answers: "Answers") -> "Iterator[Request]":
     """Requests without an answer, each once."""
     seen: set[str] = set()
     group: list[Request] = []
 
-    def missing() -> "Iterator[Request]":
+    def unheld() -> "Iterator[Request]":
         held = answers.held([one.key for one in group])
         for asked in group:
             if asked.key not in held and asked.key not in seen:
@@ -107,21 +89,48 @@ def _open(requests: "Iterable[Request]", answers: "Answers") -> "Iterator[Reques
 
     for asked in requests:
         group.append(asked)
-        if len(group) == 1000:
-            yield from missing()
+        if len(group) == _GROUP:
+            yield from unheld()
             group = []
-    yield from missing()
+    yield from unheld()
+
+
+def write(requests: "Iterable[Request]", answers: "Answers", folder: str, *, lines: int, megabytes: int) -> None:
+    """Requests without an answer as files for a batch service, of so many lines and so large at most.
+
+    Unanswered if there are any: the run must wait. A folder that has such files already is left as it is.
+    """
+    from curate.generate import batch
+
+    tally = _Tally()
+    unheld = tally.counted(missing(requests, answers))
+    if (first := next(unheld, None)) is None:
+        return
+    before = [name for name in store.listing(folder) if name.startswith("requests-")]
+    if before:  # written by an earlier run, which may have been killed in the middle of it
+        raise Unanswered(
+            f"{1 + sum(1 for _ in unheld):,} requests are open, and {folder} has {len(before)} files: have those "
+            "answered, take the results in with `curate rephrase import`, and run again; or remove the files, and "
+            "a run writes what is open"
+        )
+    files = batch.export(chain([first], unheld), folder, batch.Limits(lines, megabytes * 10**6))
+    raise Unanswered(
+        f"{tally.requests:,} requests ({tally.tokens:,} tokens of prompts) are in {folder}, in {len(files)} "
+        "files; have them answered, take the results in with `curate rephrase import`, and run again",
+        {"files": files, "requests": tally.requests, "prompt_tokens": tally.tokens, "most_tokens": tally.most},
+    )
 
 
 class _Tally:
     """Counts requests as they pass."""
 
-    requests = tokens = 0
+    requests = tokens = most = 0
 
     def counted(self, requests: "Iterator[Request]") -> "Iterator[Request]":
         for asked in requests:
             self.requests += 1
             self.tokens += asked.prompt_tokens
+            self.most += asked.max_tokens
             yield asked
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from curate import __version__, compare_verb, fit_verbs, mix_verb, plan_tokens_verb, serve_local_verb
+from curate import __version__, compare_verb, fit_verbs, mix_verb, plan_tokens_verb, rephrase_verb, serve_local_verb
 from curate.errors import DONE_WITH_REJECTS, CurateError, RecipeError
 
 
@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("recipe", metavar="RECIPE.yaml")
     plan.add_argument("--out", type=_folder, required=True, metavar="RUN")
     plan.add_argument("--limit", type=_positive, metavar="N", help="as for `run`")
+    plan.add_argument("--tokens-per-second", type=_positive, metavar="N", help="of answers, for hours of `rephrase`")
 
     near = add("near-report", _near_report, "measure what near-duplicate removal finds, on edited copies of your data")
     near.add_argument("recipe", metavar="RECIPE.yaml", help="a recipe, or the folder of a finished run")
@@ -174,7 +175,7 @@ def _questions(add: Callable[..., argparse.ArgumentParser]) -> None:
     look.add_argument("-n", type=_positive, default=5, metavar="N", help="documents on each side (default 5)")
     look.add_argument("--stage", metavar="NAME", help="the select step, if several have the rule")
 
-    for verbs in (compare_verb, mix_verb, fit_verbs, plan_tokens_verb, serve_local_verb):
+    for verbs in (compare_verb, mix_verb, fit_verbs, plan_tokens_verb, serve_local_verb, rephrase_verb):
         verbs.register(add, _print)
 
 
@@ -223,7 +224,8 @@ def _run(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from curate import preview, recipe
 
-    _print(preview.preview(recipe.load(options.recipe), options.out, limit=options.limit), options, preview.show)
+    how = {"limit": options.limit, "speed": options.tokens_per_second}
+    _print(preview.preview(recipe.load(options.recipe), options.out, **how), options, preview.show)
     return 0
 
 

@@ -49,7 +49,12 @@ class BusyError(CurateError):
 
 
 class Unanswered(CurateError):
-    """Requests to a server of a language model are without an answer; the answers that came are kept."""
+    """Requests to a server of a language model are without an answer; the answers that came are kept. Where they were
+    written to files for a batch service, `written` says which and how much (`files`, and counts)."""
+
+    def __init__(self, message: str, written: "dict[str, object] | None" = None):
+        super().__init__(message)
+        self.written = written or {}
 
 
 class UnitsFailed(CurateError):

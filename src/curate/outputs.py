@@ -64,13 +64,34 @@ def _made(folder: str, manifest: Manifest, kind: str) -> dict[str, Any]:
         if made["rejected"]:
             made["rejects_folder"] = store.join(folder, "rejects")
             made["first_reject"] = first_reject(folder, manifest.units)
+    if kind == "rephrase":
+        made |= _rephrased(folder, manifest)
     if kind == "select":
         rule = Manifest.load(store.join(folder, "rule"))
         made["dropped"] = rule.total("rule") if rule else {}
-    if kind in ("ingest", "select", "concat"):
+    if kind in ("ingest", "select", "concat", "rephrase"):
         made["shards"] = [store.join(folder, shard.name) for shard in manifest.shards]
     if kind == "pack":
         made["files"] = [asdict(shard) | {"name": store.join(folder, shard.name)} for shard in manifest.shards]
+    return made
+
+
+def _rephrased(folder: str, manifest: Manifest) -> dict[str, Any]:
+    """What became of the answers, why some were rejected, and the mean similarity of outputs and passages (`true`) and
+    of outputs and other passages (`shuffled`)."""
+    made: dict[str, Any] = {
+        "asked": manifest.total("asked"),
+        "outputs": manifest.total("outputs"),
+        "rejected": sum(unit.rejected for unit in manifest.units),
+        "rejects": manifest.total("rejected"),
+    }
+    likeness = manifest.total("likeness")
+    if pairs := likeness.get("pairs"):
+        means = {name: likeness[f"{name}_millionths"] / 1e6 / pairs for name in ("true", "shuffled")}
+        made["likeness"] = {"pairs": pairs, **means}
+    if made["rejected"]:
+        made["rejects_folder"] = store.join(folder, "rejects")
+        made["first_reject"] = first_reject(folder, manifest.units)
     return made
 
 

@@ -153,6 +153,24 @@ def resolve(recipe: Recipe, out: str, source: Source) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def needed(steps: tuple[Step, ...], until: str | None) -> frozenset[int]:
+    """Indices of the steps that the step called `until` stands on, and its own; of all without a name."""
+    if until is None:
+        return frozenset(range(len(steps)))
+    found: set[int] = set()
+    open_: list[int] = [next(index for index, step in enumerate(steps) if step.node.name == until)]
+    while open_:
+        index = open_.pop()
+        if index < 0 or index in found:
+            continue
+        found.add(index)
+        step, stage = steps[index], steps[index].node.stage
+        wanted = {*stage.reads, *stage.applies_to, *(step.gives if stage.gathers in ("neighbours", "branches") else ())}
+        for documents, columns in step.branches or ((step.documents, step.columns),):
+            open_ += [documents, *{name: i for i in columns for name in steps[i].gives if name in wanted}.values()]
+    return frozenset(found)
+
+
 def save_state(recipe: Recipe, out: str, source: Source, steps: Iterable[Step]) -> None:
     """Write which folders make up the run, for `why`, `outputs`, `verify` and the next `plan`."""
     places: list[dict[str, Any]] = [

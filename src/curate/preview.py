@@ -7,12 +7,13 @@ are there to choose by, not to promise.
 import shutil
 from typing import Any
 
-from curate import ledger, plan, store
+from curate import forecast, ledger, plan, store
 from curate.execute import serial
 from curate.manifest import Manifest, load_receipts
 from curate.recipe import Recipe
 from curate.stage import MAKES_DOCUMENTS
 from curate.stages.mix import token_count
+from curate.stages.rephrase import Rephrase
 
 # MB of text per CPU-second on one 2020s server core, with reading and writing, and bytes on disk per byte of text.
 _EXPECTED = {
@@ -37,6 +38,7 @@ _EXPECTED = {
     "tokenize": (100, 0.3),
     "mix": (3000, 0.001),
     "pack": (180, 0.9),
+    "rephrase": (0.4, 2.0),  # an answer for each byte; what the server takes is not in it
 }
 _PACKED = {".gz": 3.5, ".zst": 4.0}
 _TOKEN = 3.5  # bytes for a token in a shard pair, its parquet twin and the map
@@ -44,8 +46,9 @@ _REFERENCE_TOKENIZER = 1.3
 _OPEN_SHARD = 3.0
 
 
-def preview(recipe: Recipe, out: str, *, limit: int | None = None) -> dict[str, Any]:
-    """What `run` would do. Only raw files are digested (and the digests kept); nothing else is written."""
+def preview(recipe: Recipe, out: str, *, limit: int | None = None, speed: float | None = None) -> dict[str, Any]:
+    """What `run` would do. Only raw files are digested (and the digests kept); nothing else is written. `speed`: tokens
+    of answers a second, for the hours of `rephrase`."""
     source = plan.survey(recipe, out, serial, limit=limit)
     steps = plan.resolve(recipe, out, source)
     raw = sum(file.size for file in source.described)
@@ -60,6 +63,10 @@ def preview(recipe: Recipe, out: str, *, limit: int | None = None) -> dict[str, 
             entry["disk_expected"] = _TOKEN * budget
         seen = [known[documents] for documents, _ in step.branches or ((step.documents, step.columns),)]
         most = None if None in seen else sum(rows for rows in seen if rows)
+        if isinstance(step.node.stage, Rephrase) and entry["rows"] is None:
+            told = forecast.forecast(step, steps, source, out, text=text, speed=speed)
+            most = told["passages"] if told else None
+            entry |= {"forecast": told, "remarks": [*entry["remarks"], forecast.said(told)]}
         if entry["rows"] is None:
             entry["rows_expected"] = most
         if step.node.stage.gathers in MAKES_DOCUMENTS:

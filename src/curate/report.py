@@ -13,6 +13,10 @@ from rich.table import Table
 
 from curate.run import Event
 
+_LINEAGE = (
+    *("style", "style_version", "generator", "passages", "start", "end", "candidate", "scores"),
+    *("length_ratio", "novel_share", "similarity"),
+)
 _CASES = re.compile(r"CASE language (?:WHEN '[^']*' THEN \S+ )+END")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
@@ -94,31 +98,48 @@ def table(outputs: dict[str, Any]) -> None:
             stages.add_row(stage["name"], "", "", stage["state"], "")
             continue
         said = {**stage.get("dropped", {}), **stage.get("marked", {})}
-        if stage.get("rejected"):
+        if stage["kind"] == "ingest" and stage.get("rejected"):
             said = {"rejected": stage["rejected"], **said}
-        words = ", ".join(f"{name} {count:,}" for name, count in sorted(said.items(), key=lambda item: -item[1]))
         stages.add_row(
             stage["name"],
             f"{stage['rows_in']:,}",
             f"{stage['rows']:,}",
-            words,
+            _rephrased(stage) if stage["kind"] == "rephrase" else _counted(said),
             f"{stage['bytes_on_disk'] / 1e6:.1f}",
         )
     console.print(stages)
     _sources(console, outputs)
 
 
+def _counted(said: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(said.items(), key=lambda item: -item[1]))
+
+
+def _rephrased(stage: dict[str, Any]) -> str:
+    """What became of the answers."""
+    outputs = stage["outputs"]
+    words = _counted({name: outputs[name] for name in ("accepted", "surpassed") if outputs.get(name)})
+    if stage["rejected"]:
+        words += ("; " if words else "") + f"rejected {stage['rejected']:,}: {_counted(stage['rejects'])}"
+    if likeness := stage.get("likeness"):
+        words += f"; similarity {likeness['true']:.2f}, {likeness['shuffled']:.2f} when shuffled"
+    return words
+
+
 def _sources(console: Console, outputs: dict[str, Any]) -> None:
     documents = [
         stage
         for stage in outputs["stages"]
-        if stage["kind"] in ("ingest", "select", "concat") and stage["state"] == "done"
+        if stage["kind"] in ("ingest", "select", "concat", "rephrase") and stage["state"] == "done"
     ]
     if not documents:
         return
     packed = {stage["documents"] for stage in outputs["stages"] if stage["kind"] == "pack"}
     first, last = documents[0], next((stage for stage in documents if stage["name"] in packed), documents[-1])
-    table = Table("source", "MB in", "MB kept", "documents kept", "tokens", "share", "epochs", box=None, pad_edge=False)
+    # What was made of documents was not kept, and may be more than came in.
+    word = "out" if any(stage["kind"] == "rephrase" for stage in documents) else "kept"
+    heads = ("source", "MB in", f"MB {word}", f"documents {word}", "tokens", "share", "epochs")
+    table = Table(*heads, box=None, pad_edge=False)
     train: dict[str, Any] = {}
     for tokens in outputs["tokens"]:
         train = tokens["splits"].get("train", {}).get("sources", {})
@@ -148,20 +169,43 @@ def story(told: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     width = console.width if sys.stdout.isatty() else 120
     for reject in told["rejected"]:
-        console.print(f"{reject['origin']}\n  set aside at ingest: {reject['reason']}\n  {reject['raw']!r}")
+        where = reject.get("stage", "ingest")
+        console.print(f"{reject['origin']}\n  set aside at {where}: {reject['reason']}\n  {reject['raw']!r}")
     for copy in told["copies"]:
-        console.print(f"{copy['origin']}  id {copy['id']}  source {copy['source']}  {copy['bytes']:,} bytes")
-        console.print(f"  {copy['text']!r}")
-        for stage in copy["stages"]:
-            head = f"  {stage['stage']:<14} "
-            if "columns" in stage:
-                said = ", ".join(f"{name}={_value(value)}" for name, value in stage["columns"].items())
-                console.print("\n".join(_wrapped(head, said, width)))
-            else:
-                console.print(head + _told(stage))
-            for line in _removed(stage["removed"]) if "removed" in stage else ():
-                console.print(" " * len(head) + line)
-        console.print(f"  => {copy['outcome']}")
+        for line in _copy(copy, width):
+            console.print(line)
+
+
+def _copy(copy: dict[str, Any], width: int) -> list[str]:
+    """A document's story as lines; that of what was made of it stands further in."""
+    lines = [
+        f"{copy['origin']}  id {copy['id']}  source {copy['source']}  {copy['bytes']:,} bytes",
+        f"  {copy['text']!r}",
+    ]
+    if parent := copy.get("parent"):
+        words = ", ".join(f"{name}={_value(copy[name])}" for name in _LINEAGE)
+        lines += _wrapped("  made of ", f"{parent['origin']} by {copy['made_by']}: {words}", width)
+    for stage in copy["stages"]:
+        head = f"  {stage['stage']:<14} "
+        if "columns" in stage:
+            said = ", ".join(f"{name}={_value(value)}" for name, value in stage["columns"].items())
+            lines += _wrapped(head, said, width)
+        elif "outputs" in stage:
+            lines.append(head + _made(stage))
+            lines += ["    " + line for output in stage["outputs"] for line in _copy(output, width - 4)]
+            for one in stage["rejected"]:
+                lines += [f"    {one['origin']}  REJECTED: {one['reason']}", f"      {one['raw']!r}"]
+        else:
+            lines.append(head + _told(stage))
+        lines += [" " * len(head) + line for line in (_removed(stage["removed"]) if "removed" in stage else ())]
+    return [*lines, f"  => {copy['outcome']}"]
+
+
+def _made(stage: dict[str, Any]) -> str:
+    outputs, rejected = len(stage["outputs"]), len(stage["rejected"])
+    if not outputs and not rejected:
+        return "made nothing of it: no style takes it, or it has no passage"
+    return f"{outputs} row{'' if outputs == 1 else 's'} made, {rejected} answer{'' if rejected == 1 else 's'} rejected"
 
 
 def _wrapped(head: str, words: str, width: int) -> list[str]:

@@ -64,8 +64,9 @@ def run(
     limit: int | None = None,
     report: Callable[[Event], None] = lambda event: None,
     compression: Literal["zstd", "none"] = "zstd",
+    until: str | None = None,
 ) -> Result:
-    """Bring a recipe's outputs up to date in `out` and return what there is.
+    """Bring a recipe's outputs up to date in `out` and return what there is; `until` a step, only what that needs.
 
     `compression: none` is for a folder that is deleted right after: text is written faster, and takes more room.
 
@@ -79,11 +80,11 @@ def run(
         if map is not serial:
             unit.warm_up(step.node.stage for step in steps)
         plan.save_state(recipe, out, source, steps)
-        driver = _Driver(out, source, steps, map, report, compression)
+        driver = _Driver(out, source, steps, map, report, compression, plan.needed(steps, until))
         driver.ingest()
         while unfinished := driver.open_steps():
             driver.round(unfinished)
-        finished = tuple((step, driver.whole[i]) for i, step in enumerate(steps))
+        finished = tuple((step, driver.whole[i]) for i, step in enumerate(steps) if i in driver.whole)
         return Result(out, driver.whole[-1], finished, driver.worked, source.schema)
 
 
@@ -97,6 +98,7 @@ class _Driver:
     map: Map
     report: Callable[[Event], None]
     compression: str
+    needed: frozenset[int]
     whole: dict[int, Dataset] = field(default_factory=dict)
     applied: dict[int, list[Receipt]] = field(default_factory=dict)
     worked: int = 0
@@ -140,7 +142,7 @@ class _Driver:
                 continue
             if (manifest := intact(step.folder)) is not None:
                 self.whole[index] = Dataset(step.folder, manifest)
-        return [index for index in range(len(self.steps)) if index not in self.whole]
+        return sorted(self.needed - self.whole.keys())
 
     def round(self, unfinished: list[int]) -> None:
         """One pass over each document dataset that has work ready, then whatever that makes possible."""

@@ -23,7 +23,10 @@ _EXCERPTS, _EXCERPT = 3, 80
 
 def why(out: str, document: str) -> dict[str, Any]:
     """Every copy of a document and what became of it. `document` is an `id` (hex), a `source_id`, an
-    `origin` or the end of one after a slash.
+    `origin` or the end of one after a slash; of a raw document, or of one that a `rephrase` step made.
+
+    In a document's story such a step has the `outputs` that were made of it, each with a story of its own, and the
+    `rejected` answers. An output that is asked for by name has its `parent`.
 
     RecipeError when nothing by that name was ever read.
     """
@@ -31,6 +34,11 @@ def why(out: str, document: str) -> dict[str, Any]:
     base = _manifest(out, steps[0])
     copies = [_story(out, steps, base, place) for place in _find(out, steps[0], base, document)]
     rejects = list(_rejected(out, steps[0], base, document))
+    for at, step in enumerate(steps):
+        made = Manifest.load(store.join(out, step["folder"])) if step["kind"] == "rephrase" else None
+        if made is not None:
+            copies += [_offspring(out, steps, at, made, place) for place in _find(out, step, made, document)]
+            rejects += [{**one, "stage": step["name"]} for one in _rejected(out, step, made, document)]
     if not copies and not rejects:
         like = _read(store.join(out, steps[0]["folder"]), base, 0, ["origin"])["origin"].slice(0, 1).to_pylist()
         hint = f"; origins here look like {like[0]}" if like else ""
@@ -48,6 +56,8 @@ def example(out: str) -> dict[str, Any]:
         place = _first_dropped(out, steps, step)
         if place is not None:
             folder = store.join(out, steps[0]["folder"])
+            if isinstance(place, str):  # no raw document
+                return why(out, place)
             origin = _read(folder, base, place[0], ["origin"])["origin"][place[1]].as_py()
             return {"document": origin, "copies": [_story(out, steps, base, place)], "rejected": []}
     raise RecipeError(f"{out} dropped no document")
@@ -86,7 +96,10 @@ def _rejected(out: str, step: dict[str, Any], base: Manifest, document: str) -> 
     folder = store.join(out, step["folder"])
     for shard in (shard for receipt in base.units for shard in receipt.rejects):
         table = read(((store.join(folder, shard.name), ("origin", "reason", "raw")),), shard.rows)
-        for row in table.filter(pc.equal(table["origin"], document)).to_pylist():
+        origin = table["origin"]
+        # Of what `rephrase` made, the name of a passage stands for all its candidates, that of a document for all.
+        part = pc.starts_with(origin, document + ".") if "#" in document else False
+        for row in table.filter(pc.or_(pc.equal(origin, document), part)).to_pylist():
             yield {"origin": row["origin"], "reason": row["reason"], "raw": _shown(row["raw"])}
 
 
@@ -94,12 +107,42 @@ def _story(out: str, steps: list[dict[str, Any]], base: Manifest, place: Place) 
     folder = store.join(out, steps[0]["folder"])
     names = [name for name in DOCUMENT_COLUMNS if name in base.columns]
     row = _row(folder, base, place, names)
-    origin, text = row["origin"], row.pop("text")
-    story: dict[str, Any] = {**row, "text": _shown(text), "stages": []}
+    return {**row, "text": _shown(row["text"]), **_walk(out, steps, 0, row, place)}
+
+
+def _offspring(out: str, steps: list[dict[str, Any]], at: int, made: Manifest, place: Place) -> dict[str, Any]:
+    """The story of a row that step number `at` made, with the document that it was made of."""
+    row = _row(store.join(out, steps[at]["folder"]), made, place, list(made.columns))
+    parent = {"id": row["parent"], "origin": row["origin"].rpartition(f"#{row['style']}")[0]}
+    walked = _walk(out, steps, at, row, place)
+    return {**row, "text": _shown(row["text"]), "parent": parent, "made_by": steps[at]["name"], **walked}
+
+
+def _made(out: str, steps: list[dict[str, Any]], at: int, row: dict[str, Any], shard: int) -> dict[str, Any]:
+    """What step number `at` made of a document: `outputs` with their stories, and `rejected` answers. A shard's rows
+    are of the documents of that shard."""
+    folder, manifest = store.join(out, steps[at]["folder"]), _manifest(out, steps[at])
+    names, prefix = ["origin", "parent"], row["origin"] + "#"
+    table = _read(folder, manifest, shard, names)
+    same = pc.equal(table["parent"], pa.scalar(bytes.fromhex(row["id"]), pa.binary(16)))
+    mine = np.flatnonzero(pc.and_(same, pc.starts_with(table["origin"], prefix)).to_numpy())
+    outputs = [_offspring(out, steps, at, manifest, (shard, int(number))) for number in mine]
+    rejected = []
+    for file in manifest.units[shard].rejects:
+        aside = read(((store.join(folder, file.name), ("origin", "reason", "raw")),), file.rows)
+        found = aside.filter(pc.starts_with(aside["origin"], prefix)).to_pylist()
+        rejected += [{**one, "raw": _shown(one["raw"])} for one in found]
+    return {"outputs": outputs, "rejected": rejected}
+
+
+def _walk(out: str, steps: list[dict[str, Any]], start: int, row: dict[str, Any], place: Place) -> dict[str, Any]:
+    """`stages` and `outcome` of a document from step number `start`, whose row it is, on."""
+    origin = row["origin"]
+    story: dict[str, Any] = {"stages": []}
     outcomes: list[str] = []
     # A recipe may branch, and branches may meet again: then the document is in several places.
-    places: dict[str, list[Place]] = {"ingest": [place]}
-    for at, step in enumerate(steps[1:], 1):
+    places: dict[str, list[Place]] = {steps[start]["name"]: [place]}
+    for at, step in enumerate(steps[start + 1 :], start + 1):
         manifest = Manifest.load(store.join(out, step["folder"]))
         if manifest is None:
             continue
@@ -125,6 +168,11 @@ def _story(out: str, steps: list[dict[str, Any]], base: Manifest, place: Place) 
                 count = len({(window["prefix"], window["window"]) for window in told["windows"]})
                 many = f"{count} window{'' if count == 1 else 's'}" if count else "kept, but drawn by no window"
                 outcomes.append(f"{'in ' if count else ''}{many} of {step['name']}")
+            elif step["kind"] == "rephrase":
+                told |= _made(out, steps, at, row, here[0])
+                counts = {"row": len(told["outputs"]), "rejected answer": len(told["rejected"])}
+                words = [f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts.items() if count]
+                outcomes.append(f"{' and '.join(words) or 'nothing'} in {step['name']}")
             else:
                 told |= _measured(out, steps, at, Dataset(store.join(out, step["folder"]), manifest), here)
             story["stages"].append(told)
@@ -212,8 +260,9 @@ def _windows(folder: str, manifest: Manifest, key: str, origin: str) -> list[dic
     return found
 
 
-def _first_dropped(out: str, steps: list[dict[str, Any]], step: dict[str, Any]) -> Place | None:
-    """A row of the raw documents that a `select` dropped: of some length, and a duplicate if there is one."""
+def _first_dropped(out: str, steps: list[dict[str, Any]], step: dict[str, Any]) -> Place | str | None:
+    """A document that a `select` dropped, of some length, and a duplicate if there is one: its place among the raw
+    ones, or its origin if it was made of one of those."""
     behind = next(s for s in steps if s["name"] == step["documents"])
     folder, base = store.join(out, behind["folder"]), _manifest(out, behind)
     _, dropped = _rules(store.join(out, step["folder"]))
@@ -235,7 +284,7 @@ def _first_dropped(out: str, steps: list[dict[str, Any]], step: dict[str, Any]) 
         return best[1] if best else None
     shard, row = best[1]
     origin = _read(folder, base, shard, ["origin"])["origin"][row].as_py()
-    return next(_raw_places(out, steps[0], origin))
+    return next(_raw_places(out, steps[0], origin), str(origin))
 
 
 def _raw_places(out: str, step: dict[str, Any], origin: str) -> Iterator[Place]:

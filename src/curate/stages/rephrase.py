@@ -239,15 +239,25 @@ class Rephrase(Stage):
         place = self.answers or store.join(evidence.run, ANSWERS)
         with Answers.open(place) as answers:
             if self.server.startswith(FILES):
-                asking.write(self.requests(evidence), answers, self.server.removeprefix(FILES))
+                folder, most = self.server.removeprefix(FILES), self.limits
+                asking.write(self.requests(evidence), answers, folder, lines=most.lines, megabytes=most.megabytes)
             else:
-                from curate.generate.client import fetch
-
-                told = asking.Told(evidence.tell)
-                outcome = fetch(self.requests(evidence), answers, self.service(place), report=told)
-                told.end(outcome)
+                self._ask(evidence, answers, place)
         # Answers are a file on this machine, so lines are made here and not by workers that may be elsewhere.
         evidence.decide(partial(_answered, stage=self, place=place), serial)
+
+    def _ask(self, evidence: Evidence, answers: Any, place: str) -> None:
+        """Ask the server. Where nothing is open, none need be there."""
+        from curate.generate.client import fetch
+
+        try:
+            service = self.service(place)
+        except RecipeError:
+            if next(asking.missing(self.requests(evidence), answers), None) is None:
+                return
+            raise
+        told = asking.Told(evidence.tell)
+        told.end(fetch(self.requests(evidence), answers, service, report=told))
 
     def requests(self, evidence: Evidence) -> "Iterator[Request]":
         """All requests, in the order of evidence."""
