@@ -104,8 +104,14 @@ def test_other_targets_are_planned_without_a_run(finished: tuple[Path, Path], tm
     changes = mix_verb.compared(str(out), str(file))["changes"]
     assert {"what": "start", "phase": "last", "group": None, "before": 24_000, "after": 16_000} in changes
     for name in ("base", "last"):
-        moved = sum(one["after"] - one["before"] for one in changes if (one["what"], one["phase"]) == ("tokens", name))
-        assert moved == (-8_000 if name == "base" else 8_000)
+        mine = [one for one in changes if (one["what"], one["phase"]) == ("tokens", name)]
+        (whole,) = (one["after"] - one["before"] for one in mine if one["group"] is None)
+        assert whole == (-8_000 if name == "base" else 8_000)
+        assert whole == sum(one["after"] - one["before"] for one in mine if one["group"])
+    run_over = {one["group"]: one["after"] - one["before"] for one in changes if one["phase"] is None}
+    assert None not in run_over, "both have as many tokens in all"
+    assert run_over
+    assert sum(run_over.values()) == 0
 
 
 def changed(finished: tuple[Path, Path], *pairs: tuple[str, str]) -> str:
@@ -182,6 +188,9 @@ def test_plans_and_changes_are_tables(finished: tuple[Path, Path], capsys: pytes
     told, tables = asked("diff", str(finished[1]), str(finished[1]))
     tables(told)
     assert "the same plan" in capsys.readouterr().out
+    mix_report.plan(Mix(weights={"code": 1}, tokens=5).plan({"code": Available(9), "docs": Available(9)}).told())
+    said = capsys.readouterr().out
+    assert [line.split()[:3] for line in said.splitlines() if "docs" in line] == [["nothing", "is", "drawn"]]
     changed = [{"what": "tokens", "phase": "last", "group": "code", "before": 4000, "after": 5000}]
     mix_report.changes({"fingerprints": ["a", "b"], "changes": changed})
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("last"))
