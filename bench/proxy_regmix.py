@@ -86,7 +86,7 @@ def reported(runs: Runs, asked: Asked, where: Space) -> np.ndarray | None:
         return None
     predicted = made.report["predicted"]
     print(f"{line}; {made.model} predicts {predicted['weights']:.4f}, of natural shares {predicted['natural']:.4f}")
-    return np.array([made.weights[name] for name in where.names])
+    return np.array([made.weights.get(name, 0.0) for name in where.names])
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from curate.fit.ablation import CommandError, Scorer, chosen, left_out, search, 
 from curate.fit.averaging import average
 from curate.fit.partition import cut, size_for, step
 from curate.fit.runs import available, read_runs
+from curate.mixture import Available
 from curate.outputs import outputs
 from curate.run import run
 from curate.stages.mix import Mix, Phase
@@ -591,15 +592,34 @@ def test_sets_that_all_lose_the_same_give_no_weights(models, tmp_path):
         result.read(str(tmp_path / "out.json"))
 
 
+def test_plans_without_a_source_have_the_caps_they_need(tmp_path, capsys):
+    full, held, plans = (str(tmp_path / name) for name in ("full.json", "held.json", "plans"))
+    result.write(full, "regmix", {"web": 0.5, "code": 0.5}, {})
+    there = {"web": 1_000, "code": 500}
+    Path(held).write_text(json.dumps(there))
+    given = ("leave-out", full, "--tokens", "1K", "--available", held, "-o", plans)
+    assert called(*given)[0] == 0
+    raw = {path.stem: yaml.safe_load(path.read_text())["mix"] for path in Path(plans).iterdir()}
+    caps = {name: one.get("max_epochs") for name, one in raw.items()}
+    assert caps == {"full": None, "without-web": 4, "without-code": None}
+    for one in raw.values():
+        assert Mix(**one).plan({name: Available(n) for name, n in there.items()}).tokens == 1_000
+    assert "without-web: up to 2.00 epochs of a source, `max_epochs: 4`" in capsys.readouterr().out
+    with pytest.raises(RecipeError, match=r"'without-web' are 2\.00 epochs of a source, above 1\.5"):
+        called(*given, "--max-epochs", "1.5")
+
+
 def test_utilities_through_the_verbs(tmp_path, capsys):
     full, out = str(tmp_path / "full.json"), str(tmp_path / "out.json")
     result.write(full, "regmix", {"web": 0.5, "code": 0.3, "wiki/en": 0.2}, {})
-    code, told = called("leave-out", full, "-o", str(tmp_path / "plans"))
+    code, told = called("leave-out", full, "--tokens", "1K", "-o", str(tmp_path / "plans"))
     assert code == 0
+    assert "4 mixtures of 1,000 tokens each" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "plans").iterdir())
     assert names == ["full.yaml", "without-code.yaml", "without-web.yaml", "without-wiki%2Fen.yaml"]
-    plan = yaml.safe_load((tmp_path / "plans" / "without-web.yaml").read_text())["mix"]["weights"]
-    assert plan == pytest.approx({"code": 0.6, "wiki/en": 0.4})
+    plan = yaml.safe_load((tmp_path / "plans" / "without-web.yaml").read_text())["mix"]
+    assert plan.pop("weights") == pytest.approx({"code": 0.6, "wiki/en": 0.4})
+    assert plan == {"tokens": 1_000}
     table = tmp_path / "runs.csv"
     table.write_text(
         "without,seed,a,b\n,0,3.0,2.0\n,1,3.01,2.01\nweb,0,3.5,2.5\ncode,0,3.0,2.01\nwiki/en,0,3.2,2.0\nweb,1,3.51,2.5\n"

@@ -75,6 +75,32 @@ def test_sources_are_what_branches_are_called(place: Path) -> None:
     assert told["rows_in"] == len(both)
 
 
+@pytest.mark.parametrize(
+    ("of", "sources", "by"),
+    [
+        ("{web: long, notes: short}", {"web", "notes"}, "concat"),
+        ("{a: long, notes: short}", {"a", "notes"}, "concat"),
+        ("[long, short]", {"a", "b"}, None),
+    ],
+)
+def test_the_table_of_sources_is_of_the_last_ones(place: Path, of: str, sources: set[str], by: str | None, capsys):
+    made(place, f"  - concat: {{of: {of}}}\n  - select: {{name: end, keep: {{all: bytes > 0}}}}\n", out="table")
+    told = outputs(str(place / "table"))
+    assert [stage.get("sources_by") for stage in told["stages"]] == [None, None, None, None, by, by]
+    report.table(told)
+    head, *lines = capsys.readouterr().out.partition("\n\n")[2].splitlines()
+    found = {line.split()[0]: line.split() for line in lines[: len(sources)]}
+    assert found.keys() == sources
+    last = told["stages"][-1]
+    for source, (_, *numbers) in found.items():
+        kept = f"{last['bytes'][source] / 1e6:.2f}"
+        before = [] if by else [f"{told['stages'][0]['bytes'][source] / 1e6:.2f}"]
+        assert numbers == [*before, kept, f"{last['documents'][source]:,}"]
+    assert ("MB in" in head) == (by is None)
+    read = [line for line in lines if line.startswith("sources as `concat` names them; what was read: a 0.0")]
+    assert bool(read) == bool(by)
+
+
 def test_it_does_not_matter_who_works(place: Path) -> None:
     ending = "  - concat: {of: {web: long, notes: short}}\n"
     one = made(place, ending, out="serial")

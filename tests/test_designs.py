@@ -11,7 +11,7 @@ from test_regmix import PILE, files, toy
 
 from curate import recipe
 from curate.errors import RecipeError
-from curate.fit.designs import LEAST, Space, capped, clipped, design, fragment, simplex, space, table
+from curate.fit.designs import LEAST, Space, capped, clipped, design, fragment, most_epochs, simplex, space, table
 from curate.fit.runs import Runs, available, read_available, read_mixtures, read_runs, target
 from curate.manifest import Manifest
 from curate.outputs import state
@@ -117,6 +117,7 @@ def test_sources_too_small_for_any_mixture_are_told():
         ({"a": 5}, None, "two sources"),
         ({"a": 5, "b": 0}, None, "'b' has 0 tokens"),
         ({"a": 100, "b": 100}, 1_000, "800 is the most, and 5 epochs are the least"),
+        ({"a": 5, "b": 5}, 20_900, "40 is the most, and 2,090 epochs are the least"),
     ],
 )
 def test_spaces_that_cannot_be(counts, tokens, said):
@@ -147,8 +148,22 @@ def test_mixtures_go_out_and_come_back(tmp_path):
     assert back.index == tuple(map(str, range(1, 13)))
     np.testing.assert_allclose(back.shares, made.mixtures, atol=1e-12)
     for row in made.mixtures:
-        step = yaml.safe_load(fragment(made.names, row))["mix"]
-        assert Mix(**step).weights == {n: pytest.approx(v) for n, v in zip(made.names, row, strict=True) if v}
+        wanted = dict(zip(made.names, row.tolist(), strict=True))
+        step = Mix(**yaml.safe_load(fragment(wanted, tokens=500))["mix"])
+        assert step.weights == {n: v for n, v in wanted.items() if v}
+        assert (step.tokens, step.max_epochs) == (500, 4)
+
+
+@pytest.mark.parametrize("most", [None, 1.5, 3.0, 20.0])
+def test_a_plan_says_its_tokens_and_its_cap(most):
+    step = Mix(**yaml.safe_load(fragment({"a": 0.5, "b": 0.5}, tokens=10, max_epochs=most))["mix"])
+    assert (step.tokens, step.max_epochs, step.beyond_sixteen) == (10, most or 4.0, most == 20)
+
+
+def test_the_most_epochs_of_a_mixture():
+    assert most_epochs({"a": 1, "b": 3}, {"a": 100, "b": 200, "c": 1}, tokens=400) == 1.5
+    with pytest.raises(RecipeError, match="no tokens of 'web2'; did you mean 'web1'"):
+        most_epochs({"web2": 1}, {"web1": 10}, tokens=1)
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -182,6 +197,7 @@ def test_rounded_rows_stay_and_others_are_divided(tmp_path):
         ("index,a,b\n1,x,1\n", "'a' holds String"),
         ("index,a,b\n1,0,1\n1,1,0\n", "run 1 stands there more than once"),
         ("index,a\n1,1\n", "1 columns of sources"),
+        ("index,a,b\n1,3.1,2.9\n2,3.3,2.7\n3,0.5,0.5\n", "a, b sum to 1 in 1 of 3 runs only; shares of sources"),
     ],
 )
 def test_tables_of_mixtures_that_are_wrong(tmp_path, text, said):

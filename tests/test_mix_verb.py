@@ -104,8 +104,60 @@ def test_other_targets_are_planned_without_a_run(finished: tuple[Path, Path], tm
     changes = mix_verb.compared(str(out), str(file))["changes"]
     assert {"what": "start", "phase": "last", "group": None, "before": 24_000, "after": 16_000} in changes
     for name in ("base", "last"):
-        moved = sum(one["after"] - one["before"] for one in changes if (one["what"], one["phase"]) == ("tokens", name))
-        assert moved == (-8_000 if name == "base" else 8_000)
+        mine = [one for one in changes if (one["what"], one["phase"]) == ("tokens", name)]
+        (whole,) = (one["after"] - one["before"] for one in mine if one["group"] is None)
+        assert whole == (-8_000 if name == "base" else 8_000)
+        assert whole == sum(one["after"] - one["before"] for one in mine if one["group"])
+    run_over = {one["group"]: one["after"] - one["before"] for one in changes if one["phase"] is None}
+    assert None not in run_over, "both have as many tokens in all"
+    assert run_over
+    assert sum(run_over.values()) == 0
+
+
+def changed(finished: tuple[Path, Path], *pairs: tuple[str, str]) -> str:
+    """The recipe with something else in it, as a file beside it."""
+    text = finished[0].read_text()
+    for before, after in pairs:
+        assert before in text
+        text = text.replace(before, after)
+    other = finished[0].with_name("changed.yaml")
+    other.write_text(text)
+    return str(other)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("validation: 0.05", "validation: 0.1", "mix: `validation` is 0.1, there 0.05."),
+        ("validation: 0.05", "validation: 0.05\n      bucket: words", "mix: `bucket` is words, there not given."),
+        ("validation: 0.05", "validation: 0.05\n      seed: 1", "mix: `seed` is 1, there 0."),
+        ("validation: 0.05", "validation: 0.05\n      cluster: url", "mix: `cluster` is url, there id."),
+        ("words >= 12", "words >= 13", "plausible: keep.long_enough words >= 12 -> words >= 13."),
+        ("jaccard: 0.6", "jaccard: 0.7", "confirm: jaccard 0.6 -> 0.7."),
+        ("max_rejects: 0.1", "max_rejects: 0.1, limit: 200", "ingest: limit none -> 200"),
+        ("name: plausible", "name: likely", "likely: the run has no such step."),
+    ],
+)
+def test_a_recipe_of_other_documents_is_not_planned(
+    finished: tuple[Path, Path], before: str, after: str, said: str
+) -> None:
+    other = changed(finished, (before, after))
+    with pytest.raises(RecipeError, match="would not mix the documents that") as refused:
+        mix_verb.shown(other, of=str(finished[1]))
+    assert said in str(refused.value)
+    assert "--of` tries other targets" in str(refused.value)
+
+
+def test_what_mixing_does_not_depend_on_may_differ(finished: tuple[Path, Path]) -> None:
+    pairs = ("window: 64", "window: 32"), ("tokens: 32K", "tokens: 16K"), ("readme: 6}", "readme: 5}")
+    other = changed(finished, *pairs)
+    assert mix_verb.shown(other, of=str(finished[1]))["tokens"] == 16_000
+
+
+def test_a_sample_is_planned_as_it_was_run(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    run(recipe.load(str(finished[0])), str(tmp_path), limit=200)
+    told, planned = mix_verb.shown(str(tmp_path)), mix_verb.shown(str(finished[0]), of=str(tmp_path))
+    assert planned == {name: value for name, value in told.items() if name != "drawn"}
 
 
 def asked(*words: str) -> tuple[dict[str, Any], Any]:
@@ -136,6 +188,9 @@ def test_plans_and_changes_are_tables(finished: tuple[Path, Path], capsys: pytes
     told, tables = asked("diff", str(finished[1]), str(finished[1]))
     tables(told)
     assert "the same plan" in capsys.readouterr().out
+    mix_report.plan(Mix(weights={"code": 1}, tokens=5).plan({"code": Available(9), "docs": Available(9)}).told())
+    said = capsys.readouterr().out
+    assert [line.split()[:3] for line in said.splitlines() if "docs" in line] == [["nothing", "is", "drawn"]]
     changed = [{"what": "tokens", "phase": "last", "group": "code", "before": 4000, "after": 5000}]
     mix_report.changes({"fingerprints": ["a", "b"], "changes": changed})
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("last"))
@@ -147,6 +202,7 @@ def test_plans_and_changes_are_tables(finished: tuple[Path, Path], capsys: pytes
     [
         ("RECIPE", None, "a recipe alone has no documents to plan for"),
         ("RUN", "RUN", "--of goes with a recipe"),
+        ("RECIPE", "nowhere", "nowhere is no run folder"),
         ("nowhere", None, "nowhere is no run folder"),
         ("nowhere.json", None, "no mixture at nowhere.json"),
         ("RECIPE.json", None, "is no JSON"),
@@ -156,7 +212,13 @@ def test_what_has_no_plan_is_refused(finished: tuple[Path, Path], place: str, of
     finished[0].with_suffix(".json").write_text("{")
     names = {"RECIPE": str(finished[0]), "RUN": str(finished[1]), "RECIPE.json": str(finished[0].with_suffix(".json"))}
     with pytest.raises(RecipeError, match=message):
-        mix_verb.shown(names.get(place, place), of=names.get(of or ""))
+        mix_verb.shown(names.get(place, place), of=names.get(of or "", of))
+
+
+def test_recipes_have_no_plans_to_compare(finished: tuple[Path, Path]) -> None:
+    for pair in (finished, finished[::-1]):
+        with pytest.raises(RecipeError, match=r"compares runs, or their mixture\.json, and .*recipe\.yaml is a recipe"):
+            mix_verb.compared(*map(str, pair))
 
 
 def test_a_step_that_is_not_there_is_refused(finished: tuple[Path, Path]) -> None:

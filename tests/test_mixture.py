@@ -240,6 +240,7 @@ WRONG = [
     ({"phases": (Phase("a", share=1.0), Phase("b"))}, "leave no token to phase 'b'"),
     ({"phases": (Phase("a", tokens=200),)}, "200 tokens, more than the budget of 100"),
     ({"phases": (Phase("a", tokens=50),)}, "0.5 of the budget in all"),
+    ({"phases": (Phase("a", counts={"web": 5}),)}, "and `rest: SOURCE` takes the others"),
     ({"phases": (Phase("a", tokens=50), Phase("b")), "tokens": None}, "need the budget"),
     ({"tokens": 0}, "`tokens` is 0"),
     ({"at_cap": "warn"}, "refuse or clip"),

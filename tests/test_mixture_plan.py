@@ -133,12 +133,29 @@ def test_differences():
     assert difference(a, b) == (
         Change("available", None, "y", 9, 0),
         Change("available", None, "z", 0, 4),
+        Change("tokens", None, None, 13, 14),
+        Change("tokens", None, "x", 8, 9),
+        Change("tokens", "base", None, 10, 11),
         Change("tokens", "base", "x", 5, 6),
         Change("start", "last", None, 10, 0),
+        Change("tokens", "last", None, 3, 0),
         Change("tokens", "last", "x", 3, 0),
         Change("start", "end", None, 0, 11),
+        Change("tokens", "end", None, 0, 3),
         Change("tokens", "end", "x", 0, 3),
     )
     swapped = {replace(change, before=change.after, after=change.before) for change in difference(a, b)}
     assert set(difference(b, a)) == swapped
     assert difference(a, a) == ()
+
+
+def test_differences_of_buckets_are_summed_by_source():
+    held = {f"x/{bucket}": Available(9, source="x") for bucket in ("high", "low")}
+    a, b = (Plan(("all",), ({"x/high": n, "x/low": m},), held) for n, m in ((5, 2), (4, 4)))
+    over_the_run = [change for change in difference(a, b) if change.phase is None]
+    assert over_the_run == [
+        Change("tokens", None, None, 7, 8),
+        Change("tokens", None, "x", 7, 8),
+        Change("tokens", None, "x/high", 5, 4),
+        Change("tokens", None, "x/low", 2, 4),
+    ]

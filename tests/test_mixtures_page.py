@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 import yaml
 
 from curate import cli, mixture, proxy, recipe
-from curate.fit import result
+from curate.fit import ablation, ablation_verb, designs, partition, projektor, result, runs, tables, utility, weights
 from curate.mixture import Available, Infeasible
-from curate.stages.mix import TARGETS, Mix
+from curate.stages.mix import TARGETS, Mix, token_count
 
 PAGE = (Path(__file__).parents[1] / "docs" / "mixtures.md").read_text()
 SNIPPETS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
@@ -23,6 +24,7 @@ COMMANDS = [
     for line in block.splitlines()
 ]
 HELD = {name: int(tokens) for name, tokens in re.findall(r"^\| ([a-z]+) \| ([0-9]+) \|$", PAGE, re.MULTILINE)}
+SAMPLES = dict(re.findall(r"^```(?:csv|json) (\S+)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
 BUCKETS = ("high", "low", "0", "1")
 
 
@@ -86,6 +88,67 @@ def test_every_command_parses(command: str) -> None:
     program, *words = shlex.split(command)
     assert program == "curate"
     assert cli.parser().parse_args(words).verb
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    for name, text in SAMPLES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_every_table_is_read_as_the_page_shows_it(samples: Path) -> None:
+    def at(name: str) -> str:
+        return str(samples / name)
+
+    joined = runs.read_runs(at("mixtures.csv"), at("losses.csv"))
+    assert (joined.warnings, joined.mixtures.names, len(joined.mixtures.index)) == ((), tuple(HELD), 2)
+    assert {one.unique for one in utility.read_runs(at("buckets.csv"))} == {HELD["docs"]}
+    left_out = tables.read(at("left-out.csv"))
+    assert [row["without"] for row in left_out.rows] == ["", "docs"]
+    assert left_out.number(1, "loss") > left_out.number(0, "loss")
+    measured = projektor.read_measured(at("sizes.csv"))
+    assert measured.names == ("code", "docs", "readme")
+    assert measured.distances is not None
+    for read, name in ((weights.read_excess, "excess.csv"), (weights.read_alignment, "alignment.csv")):
+        assert read(at(name)).names == ("code", "docs")
+
+
+def test_models_and_what_a_command_prints_are_taken(samples: Path) -> None:
+    (command,) = [one for one in COMMANDS if "ablation search" in one]
+    words = shlex.split(command.replace("models.json", str(samples / "models.json")))[1:]
+    scorer = ablation_verb._scorer(cli.parser().parse_args(words))
+    assert scorer.models["code/1"] == str(samples / "code-1.safetensors")
+    printing = shlex.join([sys.executable, "-c", f"print({SAMPLES['printed'].strip()!r})"])
+    assert ablation.measure(printing, "model") == {"docs": 3.2964, "code": 2.671}
+
+
+def test_every_file_of_a_fit_is_shown_and_written_once() -> None:
+    fits = [command for command in COMMANDS if command.startswith("curate fit")]
+    written = [re.findall(r" -o (\S+)", command)[0] for command in fits]
+    assert len(set(written)) == len(written)
+    named = {word for command in fits for word in shlex.split(command) if re.fullmatch(r"[\w-]+\.(csv|json)", word)}
+    assert named - set(written) == SAMPLES.keys() - {"mixtures.csv", "printed"}
+
+
+def test_budgets_of_fits_can_be_had_of_the_documents() -> None:
+    options = {}
+    for command in COMMANDS:
+        if command.startswith("curate fit"):
+            said = cli.parser().parse_args(shlex.split(command)[1:])
+            options[" ".join(shlex.split(command)[2:4])] = said
+    asked = options["regmix design"]
+    where = designs.space(HELD, tokens=token_count(asked.tokens), max_epochs=asked.max_epochs)
+    designs.design(where, asked.runs, seed=asked.seed)
+    size = token_count(options["ablation partition"].tokens)
+    assert size is not None
+    assert max(HELD.values()) >= 2 * size
+    (shown,) = [snippet for snippet in SNIPPETS if "bucket: part" in snippet]
+    assert yaml.safe_load(shown) == [partition.step({"size": size, "parts": ["code/0", "code/1"]})]
+    left = token_count(options["ablation leave-out"].tokens)
+    assert left is not None
+    for mixture_ in ablation.left_out({"docs": 0.5, "code": 0.3, "readme": 0.2}).values():
+        assert designs.most_epochs(mixture_, HELD, tokens=left) <= 4
 
 
 def test_the_calls_of_the_proxy_are_there() -> None:

@@ -269,7 +269,7 @@ def test_distances_from_the_vectors_of_a_run(tmp_path):
     )
     out = str(tmp_path / "run")
     run(recipe.load(str(tmp_path / "recipe.yaml")), out)
-    given = {"towards": "source == 'exam'", "embedding": "embedding", "sample": 20}
+    given = {"towards": "source = 'exam'", "embedding": "embedding", "sample": 20}
     found = projektor.clouds(out, ("a", "b", "c"), **given)
     assert [len(rows) for rows in (*found.sources, found.target)] == [20] * 4
     corners = [found.at(np.eye(3)[i])[0] for i in range(3)]
@@ -283,7 +283,7 @@ def test_distances_from_the_vectors_of_a_run(tmp_path):
     runs = Measured(("a", "b", "c"), np.full(14, 100.0), shares, losses, "loss", np.zeros(14))
     table = write(tmp_path / "t.csv", runs, ("size", "loss"))
     code, told = called(
-        table, "--run", out, "--towards", "source == 'exam'", "--sample", "20", "-o", str(tmp_path / "r.json")
+        table, "--run", out, "--towards", "source = 'exam'", "--sample", "20", "-o", str(tmp_path / "r.json")
     )
     assert code == 0
     assert told["weights"].get("a", 0) < 0.05

@@ -143,6 +143,8 @@ WRONG_STAGES = {
     "- pack:\n    tail: pad": r"line 3: stages\[0\] 'pack': needs `window:`",
     "- pack:\n    window: 8\n    packing: best": r"line 5: stages\[0\] 'pack': `packing`: .* 'best_fit', found 'best'",
     "- pack:\n    window: 8\n    formats: [numpy]": r"line 5: stages\[0\] 'pack': `formats.0`: .* found 'numpy'",
+    "- mix: {tokens: 4M, unimax: 3}": r"line 3: stages\[0\] 'mix': `unimax` belongs to a phase.*name: all, unimax: ...",
+    "- mix: {counts: {web: 4M}, rest: code}": r"'mix': `(counts|rest)` belongs to a phase",
     "- pack: {window: 8, facts: {}}": r"line 3: stages\[0\] 'pack': unknown parameter 'facts'",
     "- pack: {window: 1}": r"line 3: stages\[0\] 'pack': `window` is 1; it is at least 2 ids",
     "- tokenize:\n    tokenizer: a\n    engine: fast": r"line 5: stages\[0\] 'tokenize': `engine`: .* found 'fast'",

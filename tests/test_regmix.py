@@ -9,15 +9,18 @@ import numpy as np
 import polars as pl
 import pytest
 import verbs
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import AssetError, RecipeError
 from curate.fit import regmix, regmix_verb, regressors, result
-from curate.fit.designs import capped, simplex, space
-from curate.fit.regmix import Asked, around, fit, search, simulated
+from curate.fit.designs import Space, capped, simplex, space
+from curate.fit.regmix import Asked, around, fit, search, settled, simulated
 from curate.fit.regressors import FITS, by_chance, folds, linear, ranks, ridge, spearman, unseen
 from curate.fit.runs import Mixtures, Runs, read_mixtures, read_runs
+from curate.mixture import Available
+from curate.stages.mix import Mix
 
 NAMES = ("books", "code", "web", "wiki")
 BEST = np.array([0.2, 0.1, 0.6, 0.1])
@@ -182,6 +185,33 @@ def test_answers_are_shares_and_keep_bounds(rounds):
     assert made.report["predicted"]["weights"] < made.report["predicted"]["natural"]
 
 
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6), st.data())
+def test_small_shares_are_dropped_within_bounds(shares, data):
+    shares = np.array(shares) + 1e-6
+    bounds = np.array([data.draw(st.floats(0.05, 1)) for _ in shares])
+    if bounds.sum() < 1.01:
+        bounds = np.ones(len(shares))
+    made = settled(shares, bounds)
+    assert made.sum() == pytest.approx(1)
+    assert (made <= bounds + 1e-12).all()
+    small = shares / shares.sum() < 1e-4
+    if bounds[~small].sum() >= 1:
+        assert not made[small].any()
+
+
+def test_shares_that_are_next_to_nothing_are_no_part_of_the_answer():
+    runs = toy(64, 1)
+    lines = runs.mixtures.shares @ np.array([3.0, 3.0, -3.0, 3.0])
+    made = fit(
+        Runs(runs.mixtures, {"loss": lines}),
+        Asked("loss", model="ridge", draws=2_000, top=1),
+        where=Space(NAMES, np.array([1e-3, 1e-3, 1, 1e-3]), np.ones(4)),
+    )
+    assert made.weights == {"web": 1.0}
+    assert made.report["warnings"] == ["more than in any run: web"]
+    assert made.report["beyond"] == ["web"]
+
+
 def test_the_order_of_columns_and_rows_of_runs_changes_nothing(tmp_path):
     runs = toy(60, 4)
     frame = pl.DataFrame({"index": list(runs.mixtures.index)} | dict(zip(NAMES, runs.mixtures.shares.T, strict=True)))
@@ -254,9 +284,23 @@ def test_from_design_to_weights_through_the_verbs(tmp_path, capsys):
     mixtures, losses = str(tmp_path / "m.csv"), str(tmp_path / "l.csv")
     code, told = called(
         *("design", "--available", str(there), "--tokens", "20K", "--runs", "64", "-o", mixtures),
-        *("--plans", str(tmp_path / "plans")),
+        *("--plans", str(tmp_path / "plans"), "--tokens-per-run", "6K"),
     )
     assert code == 0
+    said = capsys.readouterr().out
+    there_are = {name: Available(n) for name, n in json.loads(there.read_text()).items()}
+    most = 0.0
+    for path in (tmp_path / "plans").iterdir():
+        raw = yaml.safe_load(path.read_text())["mix"]
+        made = Mix(**raw).plan(there_are)  # a plan that is written can be had
+        assert made.tokens == 6_000
+        epochs = float(max(made.epochs().values()))
+        assert ("max_epochs" in raw) == (epochs > 1)
+        most = max(most, epochs)
+    assert "6,000 tokens, with up to" in said
+    assert told["plans"]["most_epochs"] == pytest.approx(most, abs=1e-3)
+    with pytest.raises(RecipeError, match="equal tokens: --plans needs --tokens-per-run"):
+        called("design", "--available", str(there), "-o", mixtures, "--plans", str(tmp_path / "more"))
     assert told["sources"]["wiki"]["bound"] == 4 * 2_000 / 20_000
     assert len(list((tmp_path / "plans").glob("*.yaml"))) == 64
     made = read_mixtures(mixtures)

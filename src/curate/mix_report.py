@@ -17,6 +17,8 @@ def plan(told: Told) -> None:
     for phase in told["phases"]:
         made = drawn.get(phase["name"], {})
         for group, tokens in phase["tokens_by_group"].items():
+            if not tokens:
+                continue
             worth = made.get("effective_by_group", {}).get(group)
             table.add_row(
                 phase["name"],
@@ -28,11 +30,14 @@ def plan(told: Told) -> None:
                 "" if worth is None else f"{worth:,.0f}",
             )
         table.add_row(phase["name"], "all", f"{phase['tokens']:,}", f"{phase['share']:.4f} of all", "", "", "", "")
-    for group, one in told["groups"].items():
+    drawn_from = {group: one for group, one in told["groups"].items() if one["tokens"]}
+    for group, one in drawn_from.items():
         epochs = (f"{one['epochs']:.3f}", "0.000", f"{one['epochs']:.3f}")
         table.add_row("run", group, f"{one['tokens']:,}", f"{one['share']:.4f}", *epochs, f"{one['effective']:,.0f}")
     table.add_row("run", "all", f"{told['tokens']:,}", "", "", "", "", f"{told['effective']:,.0f}")
     console.print(table)
+    if unused := [group for group in told["groups"] if group not in drawn_from]:
+        console.print(f"nothing is drawn from {', '.join(unused)}", soft_wrap=True)
     for phase in told.get("drawn", ()):
         documents = sum(phase["documents_by_group"].values())
         console.print(f"drawn in {phase['name']}: {phase['tokens']:,} tokens, {documents:,} copies of documents")

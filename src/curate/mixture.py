@@ -302,7 +302,11 @@ def _shares(spec: Spec) -> tuple[tuple[Fraction, ...], int | None]:
         part = left
     if abs(part - left) > tolerance or (part == 0) != (left == 0):
         total = f"{float(part + 1 - left):.9g} of the budget"
-        raise RecipeError(f"the phases are {total} in all; shares, and `tokens` over the budget, sum to 1")
+        counted = [p.name for p in spec.phases if p.tokens is None and _fixed(p)] if part < left else []
+        said = f"the phases are {total} in all; shares, and `tokens` over the budget, sum to 1"
+        if counted:
+            said += f"; phase '{counted[0]}' has what it counts and no more, and `rest: SOURCE` takes the others"
+        raise RecipeError(said)
     return tuple(
         Fraction(tokens, budget or 1) if tokens is not None else (share or Fraction(0)) * (left / part if part else 1)
         for tokens, share in zip(fixed, given, strict=True)

@@ -177,7 +177,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Change:
-    """One number that differs: `what` is tokens, start (of a phase) or available (tokens of a group)."""
+    """One number that differs: `what` is tokens, start (of a phase) or available (tokens of a group). Without a phase
+    tokens are those of the run, without a group those of all; `group` may also be a source, for all of its groups."""
 
     what: str
     phase: str | None
@@ -187,16 +188,23 @@ class Change:
 
 
 def difference(a: Plan, b: Plan) -> tuple[Change, ...]:
-    """What differs from plan `a` to plan `b`; phases are told apart by name. Empty exactly if the numbers are equal."""
+    """What differs from plan `a` to plan `b`: what there is, tokens of the run, of its groups and sources, and the same
+    of each phase; phases are told apart by name. Empty exactly if the numbers are equal."""
     changes = []
     for group in sorted({*a.available, *b.available}):
         held = [one.available[group].tokens if group in one.available else 0 for one in (a, b)]
         changes.append(Change("available", None, group, *held))
+    changes.append(Change("tokens", None, None, a.tokens, b.tokens))
+    over = [_over_the_run(one) for one in (a, b)]
+    changes += [
+        Change("tokens", None, name, *(one.get(name, 0) for one in over)) for name in sorted({*over[0], *over[1]})
+    ]
     quotas = [dict(zip(one.phases, one.quotas, strict=True)) for one in (a, b)]
     starts = [{name: sum(one.sizes[:j]) for j, name in enumerate(one.phases)} for one in (a, b)]
     for phase in dict.fromkeys((*a.phases, *b.phases)):
         changes.append(Change("start", phase, None, *(start.get(phase, 0) for start in starts)))
         drawn = [quota.get(phase, {}) for quota in quotas]
+        changes.append(Change("tokens", phase, None, *(sum(quota.values()) for quota in drawn)))
         changes += [
             Change("tokens", phase, group, *(quota.get(group, 0) for quota in drawn))
             for group in sorted({*drawn[0], *drawn[1]})
@@ -222,6 +230,17 @@ def plan_schema() -> dict[str, Any]:
 def _closed(properties: dict[str, Any]) -> dict[str, Any]:
     names = list(properties)
     return {"type": "object", "properties": dict(properties), "required": names, "additionalProperties": False}
+
+
+def _over_the_run(plan: Plan) -> dict[str, int]:
+    """Tokens of every group over the run, and of every source that has several."""
+    made: dict[str, int] = {}
+    for quota in plan.quotas:
+        for group, tokens in quota.items():
+            held = plan.available.get(group)
+            for name in {group, group if held is None else source_of(group, held)}:
+                made[name] = made.get(name, 0) + tokens
+    return made
 
 
 def _ratio(tokens: int, of: int) -> Fraction:

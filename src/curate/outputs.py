@@ -20,8 +20,12 @@ def state(out: str) -> list[dict[str, Any]]:
 
 
 def outputs(out: str) -> dict[str, Any]:
-    """Datasets by stage, rows by rule, bytes and tokens by source, rejects, and where the token shards are."""
+    """Datasets by stage, rows by rule, bytes and tokens by source, rejects, and where the token shards are.
+
+    `sources_by` of a stage: the step behind which sources have other names than those that were read.
+    """
     stages, tokens = [], []
+    named = _named(out)
     for step in state(out):
         folder = store.join(out, step["folder"])
         manifest = Manifest.load(folder)
@@ -32,6 +36,8 @@ def outputs(out: str) -> dict[str, Any]:
                 **(_made(folder, manifest, step["kind"]) if manifest else {"state": "unfinished"}),
             }
         )
+        if named[step["name"]]:
+            stages[-1]["sources_by"] = named[step["name"]]
         if manifest and step["kind"] == "pack":
             tokens.append(store.join(folder, "tokens.json"))
     return {
@@ -39,6 +45,21 @@ def outputs(out: str) -> dict[str, Any]:
         "stages": stages,
         "tokens": [{"manifest": uri, **_splits(uri)} for uri in tokens],
     }
+
+
+def _named(out: str) -> dict[str, str | None]:
+    """For each step the `concat` that gave the sources of its documents their names; None where they are those read."""
+    found: dict[str, str | None] = {"ingest": None}
+    for step in state(out):
+        before = step["documents"]
+        if before is None:
+            continue
+        names = before if isinstance(before, list) else [before]
+        found[step["name"]] = next((by for name in names if (by := found.get(name))), None)
+        manifest = Manifest.load(store.join(out, step["folder"])) if step["kind"] == "concat" else None
+        if manifest and any(manifest.made_by["stage"]["parameters"]["sources"]):
+            found[step["name"]] = step["name"]
+    return found
 
 
 def _made(folder: str, manifest: Manifest, kind: str) -> dict[str, Any]:

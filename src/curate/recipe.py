@@ -204,7 +204,8 @@ def _build(kind: type[Stage], parameters: dict[str, Any], where: Any, label: str
         # A misspelt parameter is also a missing one: the misspelling is what helps.
         first = min(error.errors(), key=lambda one: one["type"] not in _UNKNOWN)
         path = first["loc"]
-        said = _said(first, _shown(first, parameters), _words(kind, path))
+        known = kind.elsewhere.get(str(path[0])) if len(path) == 1 and first["type"] in _UNKNOWN else None
+        said = known or _said(first, _shown(first, parameters), _words(kind, path))
         raise RecipeError(f"{where(path)} {label}".rstrip() + f": {said}") from error
     except RecipeError as error:
         raise RecipeError(f"{where(())} {label}".rstrip() + f": {error}") from error

@@ -136,19 +136,21 @@ def _sources(console: Console, outputs: dict[str, Any]) -> None:
         return
     packed = {stage["documents"] for stage in outputs["stages"] if stage["kind"] == "pack"}
     first, last = documents[0], next((stage for stage in documents if stage["name"] in packed), documents[-1])
+    given = last.get("sources_by")  # then the rows of what was read are no rows of what is kept
     # What was made of documents was not kept, and may be more than came in.
     word = "out" if any(stage["kind"] == "rephrase" for stage in documents) else "kept"
-    heads = ("source", "MB in", f"MB {word}", f"documents {word}", "tokens", "share", "epochs")
+    heads = ("source", *(() if given else ("MB in",)), f"MB {word}", f"documents {word}", "tokens", "share", "epochs")
     table = Table(*heads, box=None, pad_edge=False)
     train: dict[str, Any] = {}
     for tokens in outputs["tokens"]:
         train = tokens["splits"].get("train", {}).get("sources", {})
-    for source in sorted({**first.get("bytes", {}), **last.get("bytes", {})}):  # branches may be given names
+    before, kept = first.get("bytes", {}), last.get("bytes", {})
+    for source in sorted(kept if given else {**before, **kept}):
         drawn = train.get(source, {})
         table.add_row(
             source,
-            f"{first['bytes'].get(source, 0) / 1e6:.2f}",
-            f"{last['bytes'].get(source, 0) / 1e6:.2f}",
+            *(() if given else (f"{before.get(source, 0) / 1e6:.2f}",)),
+            f"{kept.get(source, 0) / 1e6:.2f}",
             f"{last['documents'].get(source, 0):,}",
             f"{drawn['tokens']:,}" if drawn else "",
             f"{drawn['share']:.3f}" if drawn else "",
@@ -156,6 +158,9 @@ def _sources(console: Console, outputs: dict[str, Any]) -> None:
         )
     console.print()
     console.print(table)
+    if given:
+        read = ", ".join(f"{source} {size / 1e6:.2f} MB" for source, size in sorted(before.items()))
+        console.print(f"sources as `{given}` names them; what was read: {read}", soft_wrap=True)
     for tokens in outputs["tokens"]:
         console.print(f"\ntoken shards: {tokens['manifest']}", soft_wrap=True)
         for split, entry in tokens["splits"].items():

@@ -185,6 +185,7 @@ def _tokens() -> dict[str, Any]:
             "splits": _map(split),
         }
     )
+    split["required"].remove("megatron_blend")  # the blend of a split in phases stands in each of them
     made["properties"]["phases"] = {"type": "array", "items": phase}  # only where the mixture has some
     return made
 

@@ -133,6 +133,7 @@ class Stage:
     the columns that `apply` gives, row-aligned. `asset_fields` are parameters that name files (a tokenizer, a model):
     their content is part of identity, their place is not. `rewrites` are those of the added columns that stand for
     the document's own from here on: stages behind see the new text, and may measure again what was measured of the old.
+    `elsewhere` says of words that look like parameters of the stage, and are none, where they belong.
     """
 
     kind: ClassVar[str]
@@ -140,6 +141,7 @@ class Stage:
     gathers: ClassVar[Gathers] = ""
     asset_fields: ClassVar[tuple[str, ...]] = ()
     rewrites: ClassVar[tuple[str, ...]] = ()
+    elsewhere: ClassVar[dict[str, str]] = {}
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
     @property

@@ -2,8 +2,8 @@
 
 `tokens.json` is what a trainer, or the person who starts it, needs: tokenizer and dtype, and for each source its
 prefixes with digests, tokens, epochs, and a blend in Megatron's words. A mixture with phases has all that for each
-phase too, in the order of training: a stream is then `train/PHASE/SOURCE`. Beside every shard a map says which
-document every run of its tokens is from.
+phase too, in the order of training, and blends of its phases only: a stream is then `train/PHASE/SOURCE`. Beside every
+shard a map says which document every run of its tokens is from.
 """
 
 import hashlib
@@ -138,7 +138,8 @@ def summary(
 ) -> bytes:
     """The bytes of `tokens.json`. Raises when a planned token is neither in a window nor counted as left out.
 
-    A split has all shards of a source, those of the first phase first; `phases` has them phase by phase.
+    A split has all shards of a source, those of the first phase first; `phases` has them phase by phase, each with its
+    own blend. A split in phases has none: it would train all of them at once.
     """
     streams = {row["stream"]: row for row in plan}
     rows = sorted(streams.values(), key=lambda row: phases.index(row["phase"]) if row["phase"] else 0)
@@ -150,12 +151,16 @@ def summary(
         entries.setdefault(split, {}).setdefault(source, []).append(entry)
         if row["phase"]:
             by_phase[row["phase"]][source] = [entry]
+    splits = {split: _blend(sources) for split, sources in entries.items()}
+    for stream, row in streams.items():
+        if row["phase"]:
+            splits[stream.partition("/")[0]].pop("megatron_blend", None)
     payload = {
         "format": 1,
         "tokenizer": facts,
         "dtype": str(token_dtype(facts["vocabulary"])),
         **how,
-        "splits": {split: _blend(sources) for split, sources in entries.items()},
+        "splits": splits,
     }
     if phases:
         payload["phases"] = [{"name": name, **_blend(sources)} for name, sources in by_phase.items()]

@@ -65,6 +65,11 @@ def register(add: Add, show: Show) -> None:
 
     sub = add("ablation leave-out", verb(_leave_out, _leave_out_tables), "write mixtures without one source each")
     sub.add_argument("weights", metavar="JSON", help="the full mixture: the result of a fit")
+    sub.add_argument("--tokens", required=True, metavar="N", help="tokens of each run, like 2B")
+    held = sub.add_mutually_exclusive_group()
+    held.add_argument("--available", metavar="JSON", help='tokens by source, such as {"web": 1000000}, for epochs')
+    held.add_argument("--run", metavar="RUN", help="a finished run with token counts, for epochs")
+    sub.add_argument("--max-epochs", type=float, metavar="N", help="how often a run may repeat a source (default 4)")
     sub.add_argument("--filler", metavar="SOURCE", help="gets the weight (default all others, in proportion)")
     sub.add_argument("-o", "--out", required=True, metavar="FOLDER", help="each as the `mix` step of a recipe")
 
@@ -194,19 +199,34 @@ def _search(options: argparse.Namespace) -> Told:
 def _leave_out(options: argparse.Namespace) -> Told:
     from urllib.parse import quote
 
-    import yaml
-
     from curate import store
     from curate.fit import result
     from curate.fit.ablation import left_out
+    from curate.fit.designs import fragment, most_epochs
+    from curate.fit.runs import available, read_available
+    from curate.laws import FREE
+    from curate.stages.mix import token_count
 
+    tokens, held, caps = token_count(options.tokens), None, {}
+    assert tokens is not None
+    if options.available or options.run:
+        held = read_available(options.available) if options.available else available(options.run)
     full = result.read(options.weights)
     mixtures = {"full": full}
     mixtures |= {f"without-{name}": one for name, one in left_out(full, filler=options.filler).items()}
+    epochs = {name: most_epochs(one, held, tokens=tokens) for name, one in mixtures.items()} if held else {}
+    for name in mixtures:
+        most = options.max_epochs or FREE
+        if epochs.get(name, 0.0) > most:
+            raise RecipeError(
+                f"{tokens:,} tokens of the mixture '{name}' are {epochs[name]:,.2f} epochs of a source, above "
+                f"{most:g}; give fewer --tokens, or more --max-epochs"
+            )
+        caps[name] = (most if epochs[name] > 1 else None) if epochs else options.max_epochs
     for name, weights in mixtures.items():
-        text = yaml.safe_dump({"mix": {"weights": weights}}, sort_keys=False, allow_unicode=True)
+        text = fragment(weights, tokens=tokens, max_epochs=caps[name])
         store.put(store.join(options.out, f"{quote(name, safe='')}.yaml"), text.encode())
-    return {"mixtures": mixtures, "written": options.out}
+    return {"mixtures": mixtures, "tokens": tokens, "max_epochs": caps, "epochs": epochs, "written": options.out}
 
 
 def _utilities(options: argparse.Namespace) -> Told:
@@ -304,7 +324,13 @@ def _search_tables(told: Told) -> None:
 
 
 def _leave_out_tables(told: Told) -> None:
-    _lines([f"{len(told['mixtures'])} mixtures of equal tokens are to be trained"], told)
+    lines = [f"{len(told['mixtures'])} mixtures of {told['tokens']:,} tokens each are to be trained"]
+    for name, epochs in told["epochs"].items():
+        cap = told["max_epochs"][name]
+        lines.append(f"{name}: up to {epochs:.2f} epochs of a source" + (f", `max_epochs: {cap:g}`" if cap else ""))
+    if not told["epochs"]:
+        lines.append("how often they repeat a source is not known: --run or --available says what there is")
+    _lines(lines, told)
 
 
 def _utility_tables(told: Told) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.errors import RecipeError, nearest
+from curate.laws import VAIN
 
 Float64s = NDArray[np.float64]
 Int64s = NDArray[np.int64]
@@ -72,7 +73,7 @@ def space(available: Mapping[str, int], *, tokens: int | None, max_epochs: float
             most = int(max_epochs * held.sum())
             raise RecipeError(
                 f"{tokens:,} tokens cannot be had from {int(held.sum()):,} at {max_epochs:g} epochs; {most:,} is the "
-                f"most, and {tokens / held.sum():.3g} epochs are the least for {tokens:,}"
+                f"most, and {_plain(tokens / float(held.sum()))} epochs are the least for {tokens:,}"
             )
     return Space(names, held / held.sum(), bounds)
 
@@ -182,13 +183,31 @@ def table(made: Design) -> str:
     return "\n".join(lines) + "\n"
 
 
-def fragment(names: tuple[str, ...], row: Float64s) -> str:
-    """One mixture as the `mix` step of a recipe; sources of share 0 are left out, as `mix` wants it."""
+def fragment(weights: Mapping[str, float], *, tokens: int, max_epochs: float | None = None) -> str:
+    """A mixture of `tokens` as the `mix` step of a recipe; sources of share 0 are left out, as `mix` wants it."""
     import yaml
 
-    weights = {name: round(share, 4) for name, share in zip(names, row.tolist(), strict=True) if share}
-    text: str = yaml.safe_dump({"mix": {"weights": weights}}, sort_keys=False, allow_unicode=True)
+    made: dict[str, Any] = {"tokens": tokens}
+    if max_epochs is not None:
+        made |= {"max_epochs": int(max_epochs) if max_epochs == int(max_epochs) else max_epochs}
+        made |= {"beyond_sixteen": True} if max_epochs > VAIN else {}
+    made["weights"] = {name: share for name, share in weights.items() if share}
+    text: str = yaml.safe_dump({"mix": made}, sort_keys=False, allow_unicode=True)
     return text
+
+
+def most_epochs(weights: Mapping[str, float], available: Mapping[str, int], *, tokens: int) -> float:
+    """How often a mixture of `tokens` sees the source that it repeats most. RecipeError for a source that has none."""
+    total = math.fsum(weights.values())
+    for name in weights:
+        if available.get(name, 0) < 1:
+            raise RecipeError(f"there are no tokens of '{name}'{nearest(name, list(available))}")
+    return max(share / total * tokens / available[name] for name, share in weights.items())
+
+
+def _plain(number: float) -> str:
+    """Three digits at least, and never a power of ten."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _on_grid(rows: Float64s, most: Int64s) -> Int64s:

@@ -37,7 +37,7 @@ def register(add: Add, show: Show) -> None:
     )
     sub.add_argument("--size", metavar="N", help="for which size, like 20B, where runs have two")
     sub.add_argument("--run", metavar="RUN", help="a finished run with vectors, to measure distances by")
-    sub.add_argument("--towards", metavar="EXPR", help="its target documents, such as \"source == 'exam'\"")
+    sub.add_argument("--towards", metavar="EXPR", help="its target documents, such as \"source = 'exam'\"")
     sub.add_argument("--embedding", default="embedding", metavar="COLUMN", help="the vectors (default embedding)")
     sub.add_argument(
         "--sample", type=int, default=512, metavar="N", help="vectors of each source and the target (default 512)"

@@ -29,7 +29,7 @@ SURE = 0.99
 """A rank correlation counts as a signal above this share of those by chance."""
 FEWEST = 10
 _CHUNK = 100_000
-_SMALL = 1e-4  # of a source that no good mixture had a concentration above 0 is left
+_SMALL = 1e-4  # of a source that no good mixture had a concentration above 0 is left; smaller shares are dropped
 
 
 @dataclass(frozen=True)
@@ -112,19 +112,36 @@ def fit(runs: Runs, asked: Asked, *, where: Space | None = None) -> Fitted:
     if asked.rounds == 2:
         again = simulated(np.maximum(REFINED * best.weights, _SMALL), where, draws=asked.draws, seed=asked.seed + 1)
         best = search(model, again, top=asked.top, start=best)
-    weights = clipped(best.weights[None] / best.weights.sum(), where.bounds)[0]
+    weights = settled(best.weights, where.bounds)
+    beyond = [name for name, share, most in zip(names, weights, shares.max(axis=0), strict=True) if share > most]
+    if beyond:
+        report["warnings"] = [*report["warnings"], f"more than in any run: {', '.join(beyond)}"]
     report |= {
         "prior": dict(zip(names, where.prior.tolist(), strict=True)),
         "bounds": where.bound(),
         "search": {"draws": asked.draws, "top": asked.top, "rounds": asked.rounds},
         "predicted": _predicted(model, best, weights, where, shares),
         "spread": dict(zip(names, best.rows.std(axis=0).tolist(), strict=True)),
-        "beyond": [name for name, share, most in zip(names, weights, shares.max(axis=0), strict=True) if share > most],
+        "beyond": beyond,
         "binding": [
             n for n, share, most in zip(names, weights, where.bounds, strict=True) if share > 0.99 * most and most < 1
         ],
     }
-    return Fitted(dict(zip(names, weights.tolist(), strict=True)), report, chosen, goal)
+    kept = {name: share for name, share in zip(names, weights.tolist(), strict=True) if share}
+    return Fitted(kept, report, chosen, goal)
+
+
+def settled(shares: Float64s, bounds: Float64s) -> Float64s:
+    """Shares float64[k] as a mixture within `bounds` float64[k]: those below 1e-4 are 0, and the others sum to 1.
+
+    A mean of draws gives every source a little. Where the bounds of the others leave no room, small shares stay.
+    """
+    kept = np.where(shares / shares.sum() < _SMALL, 0.0, shares)
+    if bounds[kept > 0].sum() < 1:
+        kept = shares
+    open_ = np.where(kept > 0, bounds, 0.0)
+    made: Float64s = clipped(kept[None] / kept.sum(), open_)[0]
+    return made
 
 
 def search(model: Model, chunks: Iterable[Float64s], *, top: int = TOP, start: Best | None = None) -> Best:

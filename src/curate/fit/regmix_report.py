@@ -25,8 +25,13 @@ def design(told: Told) -> None:
         console.print(f"warning: the bounds are tight: {report['clipped']:,} mixtures are draws clipped to them")
     if report["never"]:
         console.print(f"warning: too small to appear in any mixture: {', '.join(report['never'])}", soft_wrap=True)
-    if told["plans"]:
-        console.print(f"each as the `mix` step of a recipe in {told['plans']}", soft_wrap=True)
+    if plans := told["plans"]:
+        console.print(
+            f"each as the `mix` step of a recipe in {plans['folder']}: {plans['tokens']:,} tokens, with up to "
+            f"{plans['most_epochs']:.2f} epochs of a source"
+            + (f" (`max_epochs: {plans['max_epochs']:g}` where it is more than 1)" if plans["most_epochs"] > 1 else ""),
+            soft_wrap=True,
+        )
 
 
 def fit(told: Told) -> None:
@@ -66,8 +71,6 @@ def _answer(told: Told, console: Console) -> None:
         f"the best {report['search']['top']} of {report['search']['draws']:,} draws",
         soft_wrap=True,
     )
-    if report["beyond"]:
-        console.print(f"warning: more than in any run: {', '.join(report['beyond'])}", soft_wrap=True)
     if report["binding"]:
         console.print(f"at the bound: {', '.join(report['binding'])}", soft_wrap=True)
     console.print(f"result in {told['result']}", soft_wrap=True)

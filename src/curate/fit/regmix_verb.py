@@ -36,6 +36,7 @@ def register(add: Add, show: Show) -> None:
     sub.add_argument("--seed", type=int, default=42, metavar="N", help="which mixtures (default 42)")
     sub.add_argument("-o", "--out", required=True, metavar="CSV", help="the table: index, then a share for each source")
     sub.add_argument("--plans", metavar="FOLDER", help="write each mixture as the `mix` step of a recipe there")
+    sub.add_argument("--tokens-per-run", metavar="N", help="tokens of each small run, for --plans (default --tokens)")
 
     sub = add("regmix fit", fitted, "fit small runs, and find the shares with the lowest predicted loss")
     sub.add_argument("--mixtures", required=True, metavar="CSV", help="index, then a share for each source")
@@ -69,33 +70,49 @@ def _held(sub: argparse.ArgumentParser, *, required: bool) -> None:
     )
 
 
-def _space(options: argparse.Namespace) -> "Space | None":
-    """Natural shares and bounds, where it is said what there is."""
+def _space(options: argparse.Namespace, *, each: int | None = None) -> "Space | None":
+    """Natural shares and bounds, where it is said what there is. `each`: tokens of a small run, bounded as well."""
     from curate.fit.designs import space
-    from curate.fit.runs import available, read_available
     from curate.stages.mix import token_count
 
     tokens = token_count(options.tokens)
+    tokens = max(tokens or 0, each or 0) or None
     if options.available is None and options.run is None:
         if tokens is not None:
             raise RecipeError("--tokens sets largest shares by what there is: give --available or --run too")
         return None
-    held = read_available(options.available) if options.available else available(options.run)
-    return space(held, tokens=tokens, max_epochs=options.max_epochs)
+    return space(_available(options), tokens=tokens, max_epochs=options.max_epochs)
+
+
+def _available(options: argparse.Namespace) -> dict[str, int]:
+    from curate.fit.runs import available, read_available
+
+    return read_available(options.available) if options.available else available(options.run)
 
 
 def _design(options: argparse.Namespace) -> dict[str, Any]:
     from curate import store
-    from curate.fit.designs import design, fragment, table
+    from curate.fit.designs import design, fragment, most_epochs, table
+    from curate.stages.mix import token_count
 
-    where = _space(options)
+    each = token_count(options.tokens_per_run) or token_count(options.tokens)
+    if options.plans and each is None:
+        raise RecipeError("runs that are compared have equal tokens: --plans needs --tokens-per-run, or --tokens")
+    where = _space(options, each=each)
     assert where is not None
     made = design(where, options.runs, seed=options.seed)
     store.put(options.out, table(made).encode())
+    plans = None
     if options.plans:
-        width = len(str(options.runs))
+        assert each is not None
+        width, held, most = len(str(options.runs)), _available(options), 0.0
         for number, row in enumerate(made.mixtures, 1):
-            store.put(store.join(options.plans, f"{number:0{width}}.yaml"), fragment(made.names, row).encode())
+            weights = {name: round(share, 4) for name, share in zip(made.names, row.tolist(), strict=True) if share}
+            epochs = most_epochs(weights, held, tokens=each)
+            cap, most = options.max_epochs if epochs > 1 else None, max(most, epochs)
+            text = fragment(weights, tokens=each, max_epochs=cap)
+            store.put(store.join(options.plans, f"{number:0{width}}.yaml"), text.encode())
+        plans = {"folder": options.plans, "tokens": each, "most_epochs": most, "max_epochs": options.max_epochs}
     sources = {
         name: {
             "natural": float(prior),
@@ -105,7 +122,7 @@ def _design(options: argparse.Namespace) -> dict[str, Any]:
         }
         for name, prior, bound, column in zip(where.names, where.prior, where.bounds, made.mixtures.T, strict=True)
     }
-    return {"mixtures": options.out, "plans": options.plans, "sources": sources, "report": made.report}
+    return {"mixtures": options.out, "plans": plans, "sources": sources, "report": made.report}
 
 
 def _fit(options: argparse.Namespace) -> dict[str, Any]:

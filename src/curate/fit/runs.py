@@ -53,7 +53,8 @@ class Target:
 
 def read_mixtures(uri: str) -> Mixtures:
     """A table of mixtures. Rows that sum to 1 but for rounding (0.01) stay as they are; others are divided by their
-    sums, with a warning. RecipeError for shares that are below 0, missing or no numbers, and for a row of zeros."""
+    sums, with a warning. RecipeError for shares that are below 0, missing or no numbers, for a row of zeros, and where
+    more than half of the rows do not sum to 1: that is another table."""
     frame = _frame(uri)
     names = tuple(sorted(name for name in frame.columns if name != "index"))
     if len(names) < 2:
@@ -73,6 +74,12 @@ def read_mixtures(uri: str) -> Mixtures:
     if (sums == 0).any():
         raise RecipeError(f"{uri}: all shares of run {index[int(np.argmin(sums))]} are 0")
     off = np.abs(sums - 1) > _OFF
+    if 2 * off.sum() > len(sums):
+        raise RecipeError(
+            f"{uri}: the columns {', '.join(names[:5])}{' ...' if len(names) > 5 else ''} sum to 1 in "
+            f"{len(sums) - int(off.sum())} of {len(sums)} runs only; shares of sources are wanted here, one "
+            "column each, and losses in a table of their own"
+        )
     said = []
     if off.any():
         worst = int(np.argmax(np.abs(sums - 1)))

@@ -154,6 +154,10 @@ class Mix(Stage):
     """
 
     kind: ClassVar[str] = "mix"
+    elsewhere: ClassVar[dict[str, str]] = {
+        name: f"`{name}` belongs to a phase, and one phase is the whole run: `phases: [{{name: all, {name}: ...}}]`"
+        for name in ("counts", "epochs", "unimax", "utility", "rest", "share")
+    }
     asset_fields: ClassVar[tuple[str, ...]] = ("fit",)
     weights: dict[str, float] | None = None
     temperature: float | None = None
