@@ -106,6 +106,10 @@ def _rephrased(folder: str, manifest: Manifest) -> dict[str, Any]:
         "rejected": sum(unit.rejected for unit in manifest.units),
         "rejects": manifest.total("rejected"),
     }
+    evidence = Manifest.load(store.join(folder, "evidence"))
+    left_out = {name: count for name, count in (evidence.total("left_out") if evidence else {}).items() if count}
+    if left_out:
+        made["left_out"] = left_out
     likeness = manifest.total("likeness")
     if pairs := likeness.get("pairs"):
         means = {name: likeness[f"{name}_millionths"] / 1e6 / pairs for name in ("true", "shuffled")}

@@ -121,6 +121,8 @@ def _rephrased(stage: dict[str, Any]) -> str:
     words = _counted({name: outputs[name] for name in ("accepted", "surpassed") if outputs.get(name)})
     if stage["rejected"]:
         words += ("; " if words else "") + f"rejected {stage['rejected']:,}: {_counted(stage['rejects'])}"
+    if stage.get("left_out"):
+        words += f"; left out before: {_counted(stage['left_out'])}"
     if likeness := stage.get("likeness"):
         words += f"; similarity {likeness['true']:.2f}, {likeness['shuffled']:.2f} when shuffled"
     return words

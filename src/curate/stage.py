@@ -24,6 +24,7 @@ Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 and Prefect's on Ray are others. All give the same bytes."""
 
 PART_ROWS = 4_000_000
+COUNTS = b"counts"
 
 Gathers = Literal["", "neighbours", "parts", "branches", "rows"]
 MAKES_DOCUMENTS = ("neighbours", "branches", "rows")
@@ -202,7 +203,8 @@ class Stage:
 
     def scan(self, shard: pa.Table) -> pa.Table:
         """What one shard has to say: column `key` (uint64, its leading bits choose the part), `row` where not every
-        row speaks, and whatever `judge` needs. The runner adds `row` (when absent) and `shard`."""
+        row speaks, and whatever `judge` needs. The runner adds `row` (when absent) and `shard`. Facts to count may stand
+        in the schema's metadata under COUNTS, as JSON."""
         raise NotImplementedError
 
     def judge(self, evidence: Evidence, map: Map) -> pa.Table | None:

@@ -5,6 +5,7 @@ executor. A file is written before its receipt, so a receipt proves its file.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from curate.arrow import encode
 from curate.errors import CurateError, DataError
 from curate.ledger import Clock
 from curate.manifest import Receipt, Shard, save_receipt
-from curate.stage import Documents, Stage, Verdict
+from curate.stage import COUNTS, Documents, Stage, Verdict
 from curate.view import Files, pick, read
 
 
@@ -79,13 +80,15 @@ class _Made(NamedTuple):
 
 def _scan(job: Pass, task: Task, shard: pa.Table) -> _Made:
     seen = task.stage.scan(shard)
+    counts = json.loads((seen.schema.metadata or {}).get(COUNTS, b"{}"))
+    seen = seen.replace_schema_metadata(None)
     if "row" not in seen.column_names:
         if seen.num_rows != job.rows:
             raise DataError(f"{task.stage.kind}: scan gave {seen.num_rows} rows for {job.rows} and no `row`")
         seen = seen.append_column("row", pa.array(np.arange(job.rows, dtype=np.uint32)))
     segment = exchange.leading(seen["key"].to_numpy(), task.segments)
     name = f"{job.unit}.cut"
-    return _Made(seen.num_rows, (_put_cut(task.folder, name, seen, segment, task.segments),))
+    return _Made(seen.num_rows, (_put_cut(task.folder, name, seen, segment, task.segments),), counts)
 
 
 def _apply(job: Pass, task: Task, shard: pa.Table) -> _Made:

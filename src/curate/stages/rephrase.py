@@ -7,6 +7,7 @@ whatever run or recipe, and a stage that runs again over the same answers gives 
 The catch: a model is asked once, and what it said is data. Without the store of answers another run gives other rows.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
@@ -24,7 +25,7 @@ from curate.errors import AssetError, RecipeError
 from curate.execute import serial
 from curate.identify import model
 from curate.rephrasing import ANSWERED, MOST_CANDIDATES, Score
-from curate.stage import Documents, Evidence, Gathers, Map, Stage, Verdict
+from curate.stage import COUNTS, Documents, Evidence, Gathers, Map, Stage, Verdict
 from curate.styles import Style, messages, most
 from curate.transformer import Use
 
@@ -107,8 +108,10 @@ class Rephrase(Stage):
             value = getattr(self, name)
             if value is not None and not low <= value <= 1:
                 raise RecipeError(f"`{name}` is {value}; it is from {low:g} to 1")
-        if not 0 <= self.seed < 2**31:
-            raise RecipeError(f"`seed` is {self.seed}; it is 0 or more and below 2^31")
+        if not 0 <= self.seed < 2**25:  # times candidates, it is sent, and some servers take 32 bits
+            raise RecipeError(f"`seed` is {self.seed}; it is 0 or more and below {2**25:,}")
+        if self.server in ("", FILES):
+            raise RecipeError(f"`server` is '{self.server}'; env:NAME, a URL or {FILES}FOLDER is wanted")
         if asking.is_secret(self.server):
             raise RecipeError(
                 "`server` has a user, a password or a query, which do not belong in a recipe: put the URL in a "
@@ -204,7 +207,7 @@ class Rephrase(Stage):
             many = np.array([max(1, len(some)) for some in routed], np.int64)
             picked = rephrasing.drawn_style(drawn, many)
             routed = [some[at : at + 1] for some, at in zip(routed, picked.tolist(), strict=True)]
-        text, tables = one(shard["text"]), []
+        text, tables, dropped = one(shard["text"]), [], dict[str, int]()
         for place, asked in enumerate(self.asked):
             mine = np.array([row for row, some in enumerate(routed) if place in some], np.int64)
             cut = asked.passages
@@ -215,15 +218,17 @@ class Rephrase(Stage):
                 split=cut.split,
                 tokens=tokens,
                 document=cut.document,
-            ).table
-            rows = found["row"].to_numpy()
+            )
+            for reason, number in found.dropped.items():
+                dropped[reason] = dropped.get(reason, 0) + number
+            rows = found.table["row"].to_numpy()
             first = np.searchsorted(rows, rows)
             numbers = pa.array((np.arange(len(rows)) - first).astype(np.int32))
             columns = {
                 "row": pa.array(mine[rows].astype(np.uint32)),
                 "style": pa.array(np.full(len(rows), place, np.int16)),
                 "passage": numbers,
-                **{name: found[name] for name in ("start", "end", "tokens")},
+                **{name: found.table[name] for name in ("start", "end", "tokens")},
             }
             tables.append(pa.table(columns, rephrasing.SENT))
         sent = rephrasing.spliced(tables)
@@ -231,7 +236,8 @@ class Rephrase(Stage):
         offsets, data = utf8(shard["text"])
         spans = zip(*(sent[name].to_numpy() for name in ("row", "start", "end")), strict=True)
         texts = [bytes(data[offsets[row] + start : offsets[row] + end]).decode() for row, start, end in spans]
-        return sent.append_column("key", pa.array(keys)).append_column("text", pa.array(texts, pa.large_string()))
+        said = sent.append_column("key", pa.array(keys)).append_column("text", pa.array(texts, pa.large_string()))
+        return said.replace_schema_metadata({COUNTS: json.dumps({"left_out": dropped})})
 
     def judge(self, evidence: Evidence, map: Map) -> None:
         from curate.generate.answers import Answers
