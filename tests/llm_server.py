@@ -81,7 +81,8 @@ def plainly(text: str, seed: int) -> Said:
 
 @dataclass
 class Seen:
-    """What a server was asked: requests by text (and seed, if it is not 0), what it charged, the headers of the last, the most at once."""
+    """What a server was asked: requests by text (and seed, if it is not 0), what it charged, the headers of the last,
+    the most at once."""
 
     requests: Counter[str] = field(default_factory=Counter)
     charged: int = 0

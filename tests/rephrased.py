@@ -4,7 +4,6 @@ What it says of a passage and a seed never changes. One passage in four meets a 
 """
 
 import hashlib
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,9 @@ class Generator:
         text = paraphrase(passage, seed)
         if "pairs" in style.assembly.steps:
             text = "Questions about the text:\n" + pairs(passage)
-        text = {"copied": passage, "refusal": "I'm sorry, but I cannot rewrite this text.", "empty": ""}.get(fault, text)
+        text = {"copied": passage, "refusal": "I'm sorry, but I cannot rewrite this text.", "empty": ""}.get(
+            fault, text
+        )
         return Said(text, len(self.tokens.encode(text)), "length" if fault == "truncated" else "stop")
 
     def asked(self, message: str) -> tuple[styles.Style, str]:

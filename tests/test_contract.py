@@ -20,6 +20,7 @@ from static_model import write_static
 
 from curate import exchange, store, unit
 from curate.arrow import binary
+from curate.asking import Limits
 from curate.execute import serial
 from curate.kernels.hash import xxh3_128
 from curate.stage import Evidence, Stage, Verdict
@@ -40,7 +41,7 @@ from curate.stages.prune import Prune
 from curate.stages.rank import Rank
 from curate.stages.rate import Rate, Rating
 from curate.stages.repeated_lines import RepeatedLines
-from curate.stages.rephrase import Limits, Rephrase
+from curate.stages.rephrase import Rephrase
 from curate.stages.select import Select
 from curate.stages.semantic import Semantic
 from curate.stages.target import Target
@@ -138,7 +139,10 @@ def rephrase() -> Rephrase:
     (folder / "short.yaml").write_text(SHORT)
     (folder / "lines.yaml").write_text(LINES)
     made = Rephrase(
-        styles={"source = 'docs'": (f"{folder}/short.yaml", f"{folder}/lines.yaml"), "bytes > 20": f"{folder}/lines.yaml"},
+        styles={
+            "source = 'docs'": (f"{folder}/short.yaml", f"{folder}/lines.yaml"),
+            "bytes > 20": f"{folder}/lines.yaml",
+        },
         model="small",
         tokenizer=tokenizer_file(),
         server="http://127.0.0.1:9",
@@ -407,6 +411,7 @@ OF_ITS_OWN: dict[str, dict[str, Any]] = {
     "confirm of": {"of": "other_"},
     "confirm containment": {"jaccard": None, "containment": 0.5},
     "rephrase styles": {"styles": "easy"},
+    "rephrase label": {"best": "label", "classifier": "good.bin", "label": "good"},
 }
 """Where a parameter of that name means something else, or goes with others: what to change."""
 

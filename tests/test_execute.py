@@ -6,7 +6,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -230,3 +232,13 @@ def test_ctrl_c_does_not_wait_for_units(tmp_path):
     assert b"KeyboardInterrupt" in said
     assert not psutil.wait_procs(workers, timeout=60)[1]
     assert not any(os.path.exists(job) for job in jobs[2:]), "no unit began after it"
+
+
+def test_evidence_goes_to_workers_without_who_is_told() -> None:
+    """What shows progress has locks and a terminal, which do not travel."""
+    from curate.stage import Evidence, silent
+
+    evidence = Evidence(("a.cut",), 8, 3, "verdict", 40, threading.Lock().locked)
+    there = pickle.loads(pickle.dumps(evidence))
+    assert there.tell is silent
+    assert there == replace(evidence, tell=silent)

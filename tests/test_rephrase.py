@@ -1,5 +1,6 @@
 """Rows that `rephrase` gives: where they are from, which they are, and what they do not depend on."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,24 +8,27 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import oracle_fasttext
 import pyarrow as pa
 import pytest
 import rephrased
 import xxhash
 from corpus import digests
 from llm_server import Server, served
+from oracle_fasttext import write_model
 from rephrased import REASONS, Generator, fate, made, paraphrase, rejects, rows
 from static_model import write_static
 
+from curate.asking import token_limit
 from curate.assets import find
 from curate.diversity import comparable, diversity
 from curate.embedding import load
 from curate.errors import RecipeError
 from curate.execute import pool
 from curate.faithfulness import cosines, faithfulness
+from curate.fasttext import parse
 from curate.passages import passages, whole
 from curate.run import Result
-from curate.stages.rephrase import token_limit
 from curate.styles import style
 from curate.transformer import Use
 from curate.verify import verify
@@ -35,6 +39,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("rephrase")
     rephrased.write(place)
     write_static(place / "static")
+    write_static(place / "strange")
+    tokens = json.loads((place / "strange" / "tokenizer.json").read_text())
+    tokens["model"]["vocab"] = {
+        name if name == "[UNK]" else f"zz{name}": at for name, at in tokens["model"]["vocab"].items()
+    }
+    (place / "strange" / "tokenizer.json").write_text(json.dumps(tokens))
+    (place / "odd.bin").write_bytes(write_model({"thing": "odd", "the": "plain", "and": "plain", "water": "plain"}))
     return place
 
 
@@ -114,7 +125,9 @@ def test_rows_have_their_lineage_and_the_order_of_documents(folder: Path, mixed:
         assert (row["source"], row["url"]) == (parent["source"], parent["url"])
         assert (row["style"], row["style_version"], row["generator"]) == ("told", 1, "small@r7")
         assert (row["passages"], row["candidate"], len(row["scores"])) == (1, [0], 1)
-        assert row["novel_share"] == faithfulness(pa.array([passage]), pa.array([row["text"]]))["novel_share"][0].as_py()
+        assert (
+            row["novel_share"] == faithfulness(pa.array([passage]), pa.array([row["text"]]))["novel_share"][0].as_py()
+        )
         assert row["similarity"] is None
         assert 0.5 <= row["length_ratio"] <= 2
     assert any(not row["text"].isascii() for row in found), "places are in bytes, which shows only then"
@@ -275,7 +288,9 @@ def test_one_style_is_drawn_for_each_document(folder: Path) -> None:
     assert min(counted["told"], counted["easier"]) > len(by_parent) / 4
     assert sorted(map(str, rows(few))) == sorted(map(str, rows(many)))
     other = made(folder, "drawn-20000", styles=names, each="one", seed=1, answers="drawn.sqlite")
-    assert {(row["parent"], row["style"]) for row in rows(other)} != {(row["parent"], row["style"]) for row in rows(few)}
+    assert {(row["parent"], row["style"]) for row in rows(other)} != {
+        (row["parent"], row["style"]) for row in rows(few)
+    }
 
 
 def test_a_document_of_its_passages(folder: Path) -> None:
@@ -320,12 +335,13 @@ def test_questions_stand_behind_their_passage(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("direction", ["highest", "lowest"])
-@pytest.mark.parametrize("best", ["mtld", "tokens", "similarity"])
+@pytest.mark.parametrize("best", ["mtld", "tokens", "similarity", "label"])
 def test_the_best_accepted_candidate_is_taken(folder: Path, best: str, direction: str) -> None:
-    result = made(
-        folder, f"best-{best}-{direction}", candidates=4, best=best, direction=direction, embedding="static",
-        answers="best.sqlite",
-    )  # fmt: skip
+    more = {"classifier": "odd.bin", "label": "odd"} if best == "label" else {"embedding": "static"}
+    out = f"best-{best}-{direction}"
+    result = made(folder, out, candidates=4, best=best, direction=direction, answers="best.sqlite", **more)
+    classifier = parse((folder / "odd.bin").read_bytes())
+    odd = [str(label).removeprefix("__label__") for label in classifier.labels].index("odd")
     tokens = Generator(folder).tokens
     vectors = load(find(str(folder / "static")), Use()).vectors
     found = {row["origin"]: row for row in rows(result)}
@@ -344,15 +360,19 @@ def test_the_best_accepted_candidate_is_taken(folder: Path, best: str, direction
             scores = comparable(diversity(pa.array(texts, pa.large_string())))
         elif best == "tokens":
             scores = np.array([float(len(tokens.encode(text))) for text in texts])
+        elif best == "label":
+            scores = np.array([oracle_fasttext.scores(classifier, text)[odd] for text in texts])
         else:
             many = pa.array([one["text"], *texts], pa.large_string())
             each = vectors(many, long="head", batch=2048)[0]
             scores = cosines(np.repeat(each[:1], len(texts), axis=0), each[1:])
         row = found[one["origin"]]
-        place = int(np.argmax(scores) if direction == "highest" else np.argmin(scores))
+        given = np.array([np.nan if (score := row["scores"][n]) is None else score for n in accepted])
         assert len(row["scores"]) == 4
-        np.testing.assert_allclose([row["scores"][candidate] for candidate in accepted], scores, atol=1e-6)
-        assert row["candidate"] == [accepted[place]] or np.isclose(scores[accepted.index(row["candidate"][0])], scores[place])
+        np.testing.assert_allclose(given, scores, atol=1e-4)
+        known = given * (1 if direction == "highest" else -1)  # what has no score is not chosen, unless nothing has one
+        place = int(np.nanargmax(known)) if not np.isnan(known).all() else 0
+        assert row["candidate"] == [accepted[place]]
         assert row["text"] == paraphrase(one["text"], row["candidate"][0])
         surpassed += len(accepted) - 1
         chosen[row["candidate"][0]] += 1
@@ -376,7 +396,9 @@ def test_what_is_unlike_its_passage_is_rejected(folder: Path) -> None:
     least = round(float(median(expected[~np.isnan(expected)])), 3)
     some = made(folder, "likeness", embedding="static", similarity=least)
     kept = [row["origin"] for row in rows(some)]
-    assert kept == [origin for origin, row in known.items() if row["similarity"] is not None and row["similarity"] >= least]
+    assert kept == [
+        origin for origin, row in known.items() if row["similarity"] is not None and row["similarity"] >= least
+    ]
     assert 0 < len(kept) < len(known)
     reasons = Counter(one["reason"] for one in rejects(some))
     assert reasons["unlike"] == len(known) - len(kept)
@@ -399,7 +421,9 @@ def test_new_numbers_are_rejected(folder: Path, server: Server, generator: Gener
         server.says = generator
     shares = {row["origin"]: row["novel_share"] for row in rows(free)}
     assert {row["origin"] for row in rows(strict)} == {origin for origin, share in shares.items() if share <= 0.3}
-    assert Counter(one["reason"] for one in rejects(strict))["novel"] == sum(share > 0.3 for share in shares.values()) > 5
+    assert (
+        Counter(one["reason"] for one in rejects(strict))["novel"] == sum(share > 0.3 for share in shares.values()) > 5
+    )
 
 
 # ---------------------------------------------------------------- parameters
@@ -419,6 +443,9 @@ def test_new_numbers_are_rejected(folder: Path, server: Server, generator: Gener
         ({"styles": "[told.yaml, twin/told.yaml]"}, "two of one name"),
         ({"similarity": 0.5}, "needs `embedding`"),
         ({"best": "similarity"}, "needs `embedding`"),
+        ({"best": "label"}, "go together"),
+        ({"label": "odd", "classifier": "odd.bin"}, "go together"),
+        ({"best": "label", "label": "even", "classifier": "odd.bin"}, "one of the two labels"),
         ({"novel": 1.5}, "from 0 to 1"),
         ({"novel": ".nan"}, "novel"),
         ({"similarity": -2, "embedding": "static"}, "from -1 to 1"),
@@ -444,7 +471,26 @@ def test_what_is_wrong_is_said(folder: Path, server: Server, more: dict[str, Any
 def test_limits_of_tokens_are_read() -> None:
     assert [token_limit(one) for one in (None, 5, "5", "20k", " 2.5M ", "1B")] == [None, 5, 5, 20_000, 2_500_000, 10**9]
     for one in ("", "M", "two", "nan", "inf"):
-        with pytest.raises(RecipeError, match="limits.tokens"):
+        with pytest.raises(RecipeError, match=r"limits\.tokens"):
             token_limit(one)
 
 
+def test_likeness_that_nobody_knows_is_not_enough(folder: Path) -> None:
+    """Texts without a token that the model knows have no vector; where a likeness is wanted they have it not."""
+    stages = [
+        made(folder, "unknown", embedding="strange", **more) for more in ({"best": "similarity"}, {"similarity": -1})
+    ]
+    free, strict = stages
+    assert {row["similarity"] for row in rows(free)} == {None}
+    assert {tuple(row["scores"]) for row in rows(free)} == {(None,)}
+    assert rows(strict) == []
+    assert Counter(one["reason"] for one in rejects(strict))["unlike"] == len(rows(free)) > 20
+    assert "likeness" not in {name for receipt in rephrased.dataset(strict).manifest.units for name in receipt.counts}
+
+
+def test_a_style_and_a_seed_make_another_draw_and_another_answer(folder: Path, server: Server) -> None:
+    """Seeds of candidates of one run are never those of another's."""
+    first, second = (made(folder, f"seed-{seed}", seed=seed, candidates=2) for seed in (1, 2))
+    seeds = {name.rsplit(" #", 1)[1] for name in server.seen.requests if " #" in name}
+    assert {"64", "65", "128", "129"} <= seeds
+    assert rows(first) != rows(second)

@@ -21,7 +21,7 @@ from curate.run import run
 
 KILLER = Path(__file__).with_name("killed_run.py")
 MOST = 8
-LIMITS = "{concurrency: %d}" % MOST
+LIMITS = f"{{concurrency: {MOST}}}"
 POINTS = 10
 NEVER = "after:1000000"
 

@@ -1,45 +1,81 @@
-"""Requests on their way: those without an answer, as files for a batch service, and how far the answers are."""
+"""What `rephrase` says to a server, and of it: limits, the address, requests as files, how far the answers are.
 
-from collections.abc import Callable, Iterator
+The catch: a folder of requests that was written is not written again, since its requests may be on their way.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from curate import store
-from curate.errors import Unanswered
+from curate.errors import RecipeError, Unanswered
 
 if TYPE_CHECKING:
     from curate.generate.answers import Answers
     from curate.generate.progress import Outcome, Progress
     from curate.generate.request import Request
 
-_GROUP = 1000
+_UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
-def missing(requests: "Iterator[Request]", answers: "Answers") -> "Iterator[Request]":
-    """Requests without an answer, each once."""
-    seen: set[str] = set()
-    group: list[Request] = []
+@dataclass(frozen=True)
+class Limits:
+    """What the server is asked at once, and what may be spent; no part of what the rows are.
 
-    def unheld() -> "Iterator[Request]":
-        held = answers.held([one.key for one in group])
-        for asked in group:
-            if asked.key not in held and asked.key not in seen:
-                seen.add(asked.key)
-                yield asked
-
-    for asked in requests:
-        group.append(asked)
-        if len(group) == _GROUP:
-            yield from unheld()
-            group = []
-    yield from unheld()
-
-
-def write(requests: "Iterator[Request]", answers: "Answers", folder: str, *, lines: int, megabytes: int) -> None:
-    """Requests without an answer as files for a batch service, of so many lines and so large at most.
-
-    Unanswered if there are any: the run must wait. A folder that has such files already is left as it is.
+    concurrency: requests at once, at most. timeout: seconds for one try. tries: of one request. tokens, money: most
+    that all runs with this store of answers may spend; prices are per million tokens. lines, megabytes: of one file
+    for a batch service.
     """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+    concurrency: int = 64
+    timeout: float = 300.0
+    tries: int = 6
+    tokens: int | str | None = None
+    money: float | None = None
+    input_price: float = 0.0
+    output_price: float = 0.0
+    lines: int = 50_000
+    megabytes: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "tries", "lines", "megabytes"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"`limits.{name}` is {getattr(self, name)}; 1 or more is wanted")
+        if not self.timeout > 0:
+            raise RecipeError(f"`limits.timeout` is {self.timeout}; seconds, more than 0, are wanted")
+        if self.money is not None and not (self.input_price or self.output_price):
+            raise RecipeError("`limits.money` needs `input_price` and `output_price`, per million tokens")
+        if self.tokens is not None:
+            token_limit(self.tokens)
+
+
+UNLIMITED = Limits()
+
+
+def is_secret(server: str) -> bool:
+    """True for an address that holds more than where it is."""
+    address, _, query = server.partition("?")
+    return "://" in server and bool(query or "@" in address.split("://", 1)[1].partition("/")[0])
+
+
+def token_limit(value: int | str | None) -> int | None:
+    """`20M` and the like as a number of tokens."""
+    if value is None:
+        return None
+    text = str(value).strip().upper()
+    factor = _UNITS.get(text[-1:], 1)
+    try:
+        return round(float(text[:-1] if factor > 1 else text) * factor)
+    except (ValueError, OverflowError) as error:
+        raise RecipeError(
+            f"`limits.tokens` is {value!r}; a number of tokens such as 500000 or 2.5M is wanted"
+        ) from error
+
+
+def write(requests: "Iterable[Request]", answers: "Answers", folder: str, most: Limits = UNLIMITED) -> None:
+    """Requests without an answer as files for a batch service; then the run must wait, as Unanswered says."""
     from curate.generate import batch
 
     tally = _Tally()
@@ -53,12 +89,32 @@ def write(requests: "Iterator[Request]", answers: "Answers", folder: str, *, lin
             "answered, take the results in with `curate rephrase import`, and run again; or remove the files, and "
             "a run writes what is open"
         )
-    files = batch.export(chain([first], unheld), folder, batch.Limits(lines, megabytes * 10**6))
+    files = batch.export(chain([first], unheld), folder, batch.Limits(most.lines, most.megabytes * 10**6))
     raise Unanswered(
         f"{tally.requests:,} requests ({tally.tokens:,} tokens of prompts) are in {folder}, in {len(files)} "
         "files; have them answered, take the results in with `curate rephrase import`, and run again",
         {"files": files, "requests": tally.requests, "prompt_tokens": tally.tokens, "most_tokens": tally.most},
     )
+
+
+def missing(requests: "Iterable[Request]", answers: "Answers") -> "Iterator[Request]":
+    """Requests without an answer, each once."""
+    seen: set[str] = set()
+    group: list[Request] = []
+
+    def unheld() -> "Iterator[Request]":
+        held = answers.held([one.key for one in group])
+        for asked in group:
+            if asked.key not in held and asked.key not in seen:
+                seen.add(asked.key)
+                yield asked
+
+    for asked in requests:
+        group.append(asked)
+        if len(group) == 1000:
+            yield from unheld()
+            group = []
+    yield from unheld()
 
 
 class _Tally:

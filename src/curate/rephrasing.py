@@ -212,9 +212,10 @@ def _judged(
 
 
 def _unlike(similarity: np.ndarray, wanted: Wanted) -> np.ndarray:
-    """Below the least likeness, or of none that is known where it counts."""
-    counts = wanted.similarity is not None or wanted.score == "similarity"
-    found: np.ndarray = (similarity < _or(wanted.similarity, -2)) | (np.isnan(similarity) & counts)
+    """Not of the least likeness, which what nobody knows is not either."""
+    if wanted.similarity is None:
+        return np.zeros(len(similarity), bool)
+    found: np.ndarray = ~(similarity >= wanted.similarity)
     return found
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from curate import asking, embedding, expressions, rephrasing, store
 from curate.arrow import one, utf8
+from curate.asking import UNLIMITED, Limits, token_limit
 from curate.assets import Asset, find
 from curate.draw import READS, draws
 from curate.errors import AssetError, RecipeError
@@ -33,42 +34,9 @@ if TYPE_CHECKING:
     from curate.generate.request import Request
     from curate.generate.service import Service
 
-_UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 ANSWERS = "answers.sqlite"
 FILES = "files:"
 _STYLE = 0x57F1E  # the draw of styles must not be the draw that orders documents
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the server is asked at once, and what may be spent; no part of what the rows are.
-
-    concurrency: requests at once, at most. timeout: seconds for one try. tries: of one request. tokens, money: most
-    that all runs with this store of answers may spend; prices are per million tokens. lines, megabytes: of one file
-    for a batch service.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
-    concurrency: int = 64
-    timeout: float = 300.0
-    tries: int = 6
-    tokens: int | str | None = None
-    money: float | None = None
-    input_price: float = 0.0
-    output_price: float = 0.0
-    lines: int = 50_000
-    megabytes: int = 200
-
-    def __post_init__(self) -> None:
-        for name in ("concurrency", "tries", "lines", "megabytes"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"`limits.{name}` is {getattr(self, name)}; 1 or more is wanted")
-        if not self.timeout > 0:
-            raise RecipeError(f"`limits.timeout` is {self.timeout}; seconds, more than 0, are wanted")
-        if self.money is not None and not (self.input_price or self.output_price):
-            raise RecipeError("`limits.money` needs `input_price` and `output_price`, per million tokens")
-        if self.tokens is not None:
-            token_limit(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -112,7 +80,7 @@ class Rephrase(Stage):
     classifier: str | None = None
     label: str | None = None
     answers: str | None = None
-    limits: Limits = Limits()
+    limits: Limits = UNLIMITED
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -141,7 +109,7 @@ class Rephrase(Stage):
                 raise RecipeError(f"`{name}` is {value}; it is from {low:g} to 1")
         if not 0 <= self.seed < 2**31:
             raise RecipeError(f"`seed` is {self.seed}; it is 0 or more and below 2^31")
-        if _is_secret(self.server):
+        if asking.is_secret(self.server):
             raise RecipeError(
                 "`server` has a user, a password or a query, which do not belong in a recipe: put the URL in a "
                 "variable and say its name, as in env:CURATE_LLM"
@@ -271,8 +239,7 @@ class Rephrase(Stage):
         place = self.answers or store.join(evidence.run, ANSWERS)
         with Answers.open(place) as answers:
             if self.server.startswith(FILES):
-                folder, most = self.server.removeprefix(FILES), self.limits
-                asking.write(self.requests(evidence), answers, folder, lines=most.lines, megabytes=most.megabytes)
+                asking.write(self.requests(evidence), answers, self.server.removeprefix(FILES), self.limits)
             else:
                 self._ask(evidence, answers, place)
         # Answers are a file on this machine, so lines are made here and not by workers that may be elsewhere.
@@ -405,26 +372,6 @@ def styles_file(name: str) -> bool:
     from curate import styles
 
     return styles.is_file(name)
-
-
-def _is_secret(server: str) -> bool:
-    """True for an address that holds more than where it is."""
-    address, _, query = server.partition("?")
-    return "://" in server and bool(query or "@" in address.split("://", 1)[1].partition("/")[0])
-
-
-def token_limit(value: int | str | None) -> int | None:
-    """`20M` and the like as a number of tokens."""
-    if value is None:
-        return None
-    text = str(value).strip().upper()
-    factor = _UNITS.get(text[-1:], 1)
-    try:
-        return round(float(text[:-1] if factor > 1 else text) * factor)
-    except (ValueError, OverflowError) as error:
-        raise RecipeError(
-            f"`limits.tokens` is {value!r}; a number of tokens such as 500000 or 2.5M is wanted"
-        ) from error
 
 
 @cache
