@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from curate.generate.progress import Outcome, Progress
     from curate.generate.request import Request
 
-_GROUP = 1000
 _UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
@@ -75,6 +74,29 @@ def token_limit(value: int | str | None) -> int | None:
         ) from error
 
 
+def write(requests: "Iterable[Request]", answers: "Answers", folder: str, most: Limits = UNLIMITED) -> None:
+    """Requests without an answer as files for a batch service; then the run must wait, as Unanswered says."""
+    from curate.generate import batch
+
+    tally = _Tally()
+    unheld = tally.counted(missing(requests, answers))
+    if (first := next(unheld, None)) is None:
+        return
+    before = [name for name in store.listing(folder) if name.startswith("requests-")]
+    if before:  # written by an earlier run, which may have been killed in the middle of it
+        raise Unanswered(
+            f"{1 + sum(1 for _ in unheld):,} requests are open, and {folder} has {len(before)} files: have those "
+            "answered, take the results in with `curate rephrase import`, and run again; or remove the files, and "
+            "a run writes what is open"
+        )
+    files = batch.export(chain([first], unheld), folder, batch.Limits(most.lines, most.megabytes * 10**6))
+    raise Unanswered(
+        f"{tally.requests:,} requests ({tally.tokens:,} tokens of prompts) are in {folder}, in {len(files)} "
+        "files; have them answered, take the results in with `curate rephrase import`, and run again",
+        {"files": files, "requests": tally.requests, "prompt_tokens": tally.tokens, "most_tokens": tally.most},
+    )
+
+
 def missing(requests: "Iterable[Request]", answers: "Answers") -> "Iterator[Request]":
     """Requests without an answer, each once."""
     seen: set[str] = set()
@@ -89,36 +111,10 @@ def missing(requests: "Iterable[Request]", answers: "Answers") -> "Iterator[Requ
 
     for asked in requests:
         group.append(asked)
-        if len(group) == _GROUP:
+        if len(group) == 1000:
             yield from unheld()
             group = []
     yield from unheld()
-
-
-def write(requests: "Iterable[Request]", answers: "Answers", folder: str, *, lines: int, megabytes: int) -> None:
-    """Requests without an answer as files for a batch service, of so many lines and so large at most.
-
-    Unanswered if there are any: the run must wait. A folder that has such files already is left as it is.
-    """
-    from curate.generate import batch
-
-    tally = _Tally()
-    unheld = tally.counted(missing(requests, answers))
-    if (first := next(unheld, None)) is None:
-        return
-    before = [name for name in store.listing(folder) if name.startswith("requests-")]
-    if before:  # written by an earlier run, which may have been killed in the middle of it
-        raise Unanswered(
-            f"{1 + sum(1 for _ in unheld):,} requests are open, and {folder} has {len(before)} files: have those "
-            "answered, take the results in with `curate rephrase import`, and run again; or remove the files, and "
-            "a run writes what is open"
-        )
-    files = batch.export(chain([first], unheld), folder, batch.Limits(lines, megabytes * 10**6))
-    raise Unanswered(
-        f"{tally.requests:,} requests ({tally.tokens:,} tokens of prompts) are in {folder}, in {len(files)} "
-        "files; have them answered, take the results in with `curate rephrase import`, and run again",
-        {"files": files, "requests": tally.requests, "prompt_tokens": tally.tokens, "most_tokens": tally.most},
-    )
 
 
 class _Tally:

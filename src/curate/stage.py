@@ -73,8 +73,9 @@ class Evidence:
     heft: int = 1
     tell: Callable[[str], None] = silent
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "tell": silent}  # who is told sits in this process, and workers get the rest
+    def __reduce__(self) -> tuple[object, ...]:
+        # What is shown is shown where the run is: a worker has no terminal, and a terminal does not travel.
+        return Evidence, (self.units, self.segments, self.rows, self.verdict, self.heft)
 
     @property
     def run(self) -> str:

@@ -245,8 +245,7 @@ class Rephrase(Stage):
         place = self.answers or store.join(evidence.run, ANSWERS)
         with Answers.open(place) as answers:
             if self.server.startswith(FILES):
-                folder, most = self.server.removeprefix(FILES), self.limits
-                asking.write(self.requests(evidence), answers, folder, lines=most.lines, megabytes=most.megabytes)
+                asking.write(self.requests(evidence), answers, self.server.removeprefix(FILES), self.limits)
             else:
                 self._ask(evidence, answers, place)
         # Answers are a file on this machine, so lines are made here and not by workers that may be elsewhere.
