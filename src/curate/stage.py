@@ -204,8 +204,8 @@ class Stage:
 
     def scan(self, shard: pa.Table) -> pa.Table:
         """What one shard has to say: column `key` (uint64, its leading bits choose the part), `row` where not every
-        row speaks, and whatever `judge` needs. The runner adds `row` (when absent) and `shard`. Facts to count may stand
-        in the schema's metadata under COUNTS, as JSON."""
+        row speaks, and whatever `judge` needs. The runner adds `row` (when absent) and `shard`. Facts to count may
+        stand in the schema's metadata under COUNTS, as JSON."""
         raise NotImplementedError
 
     def judge(self, evidence: Evidence, map: Map) -> pa.Table | None:
