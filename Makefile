@@ -22,7 +22,7 @@ OTHERS_WITH := --no-deps --requirement bench/constraints-others.txt
 NEAR_WITH := --no-deps --requirement bench/constraints-near.txt
 CLUSTERS_WITH := --requirement bench/constraints-clusters.txt
 BENCHES := exact heuristics rules language whatif near near_quality clusters semantic
-SOAKED := gopher c4 fineweb refinedweb fineweb2 code textbook branches web
+SOAKED := gopher c4 fineweb refinedweb fineweb2 code textbook branches wrap web
 
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false

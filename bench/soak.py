@@ -32,6 +32,7 @@ import zstandard
 from curate.ledger import NAME as LEDGER
 from curate.manifest import Manifest
 from curate.outputs import state
+from curate.stages.rephrase import ANSWERS
 
 FILE_BYTES = 64_000_000  # of text in one compressed file
 BROKEN_EVERY = 5_000  # lines
@@ -47,6 +48,8 @@ SHARES = {"docs": 0.3, "code": 0.3, "prose": 0.3, "license": 0.1}
 TARGETS = "source = 'license' and source_id like '%000'"
 DONE_WITH_REJECTS = 3
 SHARD_TOKENS = 1 << 24
+THIN = "bytes % 50 = 0"
+"""Of the documents that are rephrased: the server of the tests answers some hundred requests a second."""
 TOKENS = 120_000_000
 """Of a shipped recipe's mixture."""
 
@@ -125,6 +128,26 @@ def soak(work: Path, options: argparse.Namespace) -> int:
     else:
         recipe.write_text(RECIPE.format(shard_bytes=shard_bytes, tokens=int(text * 0.2), shard_tokens=SHARD_TOKENS))
 
+    with served(work / "demo"):
+        return driven(recipe, work, text, shard_bytes, options)
+
+
+@contextlib.contextmanager
+def served(tokenizer: Path) -> Iterator[None]:
+    """The tests' server of a language model, for recipes that rephrase."""
+    command = [sys.executable, str(measure.ROOT / "tests" / "rephrased.py"), str(tokenizer)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        os.environ["CURATE_LLM"] = server.stdout.readline().strip()
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+def driven(recipe: Path, work: Path, text: int, shard_bytes: int, options: argparse.Namespace) -> int:
+    """Run once undisturbed and once with kills, and compare."""
     calm = run(recipe, work / "calm", jobs=options.jobs)
     check(calm.code == DONE_WITH_REJECTS, f"the undisturbed run ended with {calm.code}, expected {DONE_WITH_REJECTS}")
     print(
@@ -168,6 +191,10 @@ def shipped(name: str, *, shard_bytes: int, model: str | None) -> str:
             step["target"]["towards"] = TARGETS
         if "tokenize" in step:
             step["tokenize"]["tokenizer"] = "demo/tokenizer.json"
+        if "rephrase" in step:
+            step["rephrase"] |= {"tokenizer": "demo/tokenizer.json", "model": "small"}
+        if step.get("select", {}).get("name") == "real":
+            step["select"]["keep"]["thin"] = THIN
         if "mix" in step:
             step["mix"]["tokens"] = TOKENS
     return yaml.safe_dump(told, sort_keys=False)
@@ -355,7 +382,9 @@ def compare(calm: Path, killed: Path) -> Iterator[str]:
 
 
 def files(folder: Path) -> dict[str, Path]:
+    """All files of a run but ledgers, the lock, and answers, of which those in a database are in no order."""
     every = (path for path in folder.rglob("*") if path.is_file() and path.name not in (LEDGER, ".lock"))
+    every = (path for path in every if not path.name.startswith(ANSWERS))
     return {path.relative_to(folder).as_posix(): path for path in every}
 
 

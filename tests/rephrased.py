@@ -4,13 +4,15 @@ What it says of a passage and a seed never changes. One passage in four meets a 
 """
 
 import hashlib
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from corpus import write_corpus
-from llm_server import Said
+from llm_server import Said, served
 from tokenizers import Tokenizer
 
 from curate import recipe, styles
@@ -102,8 +104,8 @@ class Generator:
 
     def __init__(self, folder: Path, *, faulty: bool = True) -> None:
         self.tokens = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        known = [*styles.names(), str(folder / "told.yaml"), str(folder / "whole.yaml")]
-        self.styles = [styles.style(name) for name in known]
+        own = [str(folder / name) for name in ("told.yaml", "whole.yaml") if (folder / name).exists()]
+        self.styles = [styles.style(name) for name in [*styles.names(), *own]]
         self.faulty = faulty
 
     def __call__(self, message: str, seed: int) -> Said:
@@ -145,3 +147,14 @@ def pairs(passage: str) -> str:
     words = passage.split() * 12
     parts = [words[place * 9 : place * 9 + 9] for place in range(6)]
     return "\n".join(f"- Question: {' '.join(one[:5])}?\nAnswer: {' '.join(one[5:])}." for one in parts)
+
+
+def main(folder: str) -> None:
+    """Serve until killed, for passages counted by the tokenizer in a folder; prints the URL."""
+    with served(says=Generator(Path(folder))) as server:
+        print(server.url, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
