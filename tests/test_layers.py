@@ -26,7 +26,7 @@ LAYERS = (
     "policies",
     "hub",
     "arrow streams assets manifest expressions trainers execute",
-    "mixture_plan",
+    "mixture_plan mixture_sizes",
     "certificate",
     "mixture",
     "scatter bigrams importance signals fasttext models rewriting scopes sketch segment tensors sequences",
