@@ -27,7 +27,7 @@ LAYERS = (
     "hub",
     "arrow streams assets manifest expressions trainers execute",
     "mixture_plan mixture_sizes",
-    "certificate",
+    "certificate mixture_drawn",
     "mixture",
     "scatter bigrams importance signals fasttext models rewriting scopes sketch segment tensors sequences",
     "token_table transformer",
