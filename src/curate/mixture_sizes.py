@@ -104,8 +104,8 @@ class Sizes:
         low, high = self.budgets(budget)
         if not low <= budget <= high:
             said = (
-                f"the phases are {float(share):.9g} of the budget in all ({budget:,} tokens); shares, and `tokens` over "
-                "the budget, sum to 1"
+                f"the phases are {float(share):.9g} of the budget in all ({budget:,} tokens); shares, and `tokens` "
+                "over the budget, sum to 1"
             )
             counted = [p.name for p, tokens in zip(phases, self.fixed, strict=True) if tokens and p.tokens is None]
             if counted and share < 1:
