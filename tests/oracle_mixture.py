@@ -40,3 +40,64 @@ def largest(shares, weights, room):
     exact = min(Fraction(most) / part for most, part in zip(room, parts, strict=True) if part)
     assert abs(found.x[0] - float(exact)) <= 1e-6 * max(1.0, float(exact))
     return exact
+
+
+def sizes_at(phases, budget):
+    """Exact tokens of each phase, by what each says; None where they do not go with the budget."""
+    made = {}
+    for phase in phases:
+        if phase.tokens is not None:
+            made[phase.name] = Fraction(phase.tokens)
+        elif phase.share is None and phase.counts is not None and phase.rest is None:
+            made[phase.name] = Fraction(sum(phase.counts.values()))
+    left = budget - sum(made.values())
+    shared = {p.name: Fraction(p.share) for p in phases if p.share is not None}
+    for phase in phases:
+        if phase.name not in made and phase.name not in shared:
+            made[phase.name] = left - budget * sum(shared.values())
+            if made[phase.name] <= 0:
+                return None
+            left -= made[phase.name]
+    if shared:
+        asked = budget * sum(shared.values())
+        if left <= 0 or abs(asked - left) > (1 if made else 0):
+            return None
+        made |= {name: left * share / sum(shared.values()) for name, share in shared.items()}
+    return [made[phase.name] for phase in phases] if sum(made.values()) == budget else None
+
+
+def asked_of(phase, size, held):
+    """Exact tokens by group that a phase of so many tokens draws, or None if it cannot: no buckets, no utility."""
+    if phase.weights is not None:
+        total = sum(map(Fraction, phase.weights.values()))
+        return {name: size * Fraction(weight) / total for name, weight in phase.weights.items()}
+    if phase.unimax is not None:
+        made, left = {}, size
+        for place, name in enumerate(sorted(held, key=lambda name: (held[name], name))):
+            made[name] = min(left / (len(held) - place), Fraction(phase.unimax) * held[name])
+            left -= made[name]
+        return None if left else made
+    if phase.counts is None and phase.epochs is None:
+        return {name: size * n / sum(held.values()) for name, n in held.items()}
+    made = {name: Fraction(n) for name, n in (phase.counts or {}).items()}
+    made |= {name: Fraction(n) * held[name] for name, n in (phase.epochs or {}).items()}
+    left = size - sum(made.values())
+    others = {phase.rest: held[phase.rest]} if phase.rest else {}
+    if phase.epochs is not None and not phase.rest:
+        others = {name: n for name, n in held.items() if name not in made}
+    if left < 0 or (left and not others):
+        return None
+    return made | {name: left * n / sum(others.values()) for name, n in others.items()}
+
+
+def budgets(phases, held, caps):
+    """Every budget at which the phases draw what they ask for and no group passes its cap: all are tried."""
+    found = []
+    for budget in range(1, sum(caps.values()) + 1):
+        sizes = sizes_at(phases, budget)
+        drawn = [asked_of(*one, held) for one in zip(phases, sizes, strict=True)] if sizes else [None]
+        if all(one is not None for one in drawn) and all(
+            sum(one.get(name, 0) for one in drawn) <= most for name, most in caps.items()
+        ):
+            found.append(budget)
+    return found

@@ -58,6 +58,8 @@ def test_what_is_written_fits_the_schema(tmp_path: Path) -> None:
     jsonschema.validate(told, schema.schema("fit"))
     with pytest.raises(RecipeError, match="`half_lives` go with kind 'utility', and this is 'regmix'"):
         result.write(out, "regmix", {"a": 1.0}, {}, half_lives={"a": 2.0})
+    with pytest.raises(RecipeError, match="the weight of 'a' is 1000"):
+        result.write(out, "regmix", {"a": 10**400}, {})
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,8 @@ def test_what_is_written_fits_the_schema(tmp_path: Path) -> None:
         ({"weights": [1]}, r"`weights` is \[1\]; it is an object"),
         ({"weights": {"a": True}}, "the weight of 'a' is True; weights are numbers, 0 or more"),
         ({"weights": {"a": -0.5, "b": 1.5}}, "the weight of 'a' is -0.5"),
+        ({"weights": {"a": 10**400}}, r"the weight of 'a' is 1000.*\.\.\.; weights are numbers"),
+        ({"half_lives": {"a": 10**400}}, "the half-life of 'a' is 1000"),
         ({"weights": {"a": 0.9, "b": 0.9}}, "weights sum to 1.8; they sum to 1"),
         ({"half_lives": {"a": 0}}, "the half-life of 'a' is 0; it is a number above 0"),
         ({"half_lives": {"c": 1}}, "a half-life of 'c', of which it says no worth"),

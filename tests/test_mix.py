@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
@@ -17,7 +18,7 @@ from oracles import mix as hashed
 from oracles import xxh3_64
 
 from curate import unit
-from curate.errors import RecipeError
+from curate.errors import AssetError, RecipeError
 from curate.mixture import Available, Infeasible, Plan
 from curate.recipe import build
 from curate.stages.mix import Mix, Phase, mixture_schema, token_count
@@ -146,6 +147,78 @@ def test_a_source_without_documents_is_named(weights, tokens, message):
 )
 def test_token_counts(said, meant):
     assert token_count(said) == meant
+
+
+CONTRADICTIONS = [
+    ([{"share": 0.5}, {"share": 0.6}], None, r"shares of 1\.1 of the budget in all; they sum to 1"),
+    ([{"share": 0.5}, {"share": 0.5}, {}], "1K", "shares of 1 of the budget in all, and leave no token to phase 'c'"),
+    ([{"share": 1.0}, {"tokens": 5}], None, "shares of 1 of the budget in all, and other phases have `tokens`"),
+    ([{"share": 0.5}, {"share": 0.4}], "1K", "shares of 0.9 of the budget in all"),
+    ([{"tokens": "2K"}, {}], "1K", "have 2,000 tokens, more than the budget of 1,000"),
+    ([{"tokens": "1K"}, {}], "1K", "1,000 of the 1,000 tokens, and leave no token to phase 'b'"),
+    ([{"tokens": 500}, {"share": 0.6}, {}], "1K", "500 of the 1,000 tokens and shares of 0.6, and leave no token"),
+    ([{"tokens": 500}, {"share": 0.6}], "1K", r"1\.1 of the budget in all \(1,000 tokens\)"),
+    ([{"tokens": 500}, {"tokens": 400}], "1K", r"0\.9 of the budget in all \(1,000 tokens\)"),
+    ([{"tokens": 500}, {}], None, "phase 'b' takes what phases with `tokens` leave, which need the budget"),
+    ([{}, {}], "1K", "'a' and 'b' have no size"),
+    ([{"tokens": 9, "counts": {"x": 10}, "rest": "y"}], None, "'a' has 9 tokens, and its `counts` are 10 in all"),
+    ([{"tokens": 11, "counts": {"x": 10}}], None, "'a' has 11 tokens, and its `counts` are 10 in all; name a `rest`"),
+    ([{"share": 0.1, "counts": {"x": "2K"}, "rest": "y"}, {}], "10K", "'a' has 1,000 tokens, .* are 2,000 in all"),
+    ([{"counts": {"x": "2K"}, "rest": "y"}], "1K", "'a' has 1,000 tokens, .* are 2,000 in all"),
+]
+
+
+@pytest.mark.parametrize(("phases", "tokens", "said"), CONTRADICTIONS)
+def test_what_no_documents_could_mend_is_refused_in_the_recipe(phases, tokens, said):
+    with pytest.raises(RecipeError, match=said):
+        build(Mix, {"tokens": tokens, "phases": [{"name": n, **p} for n, p in zip("abc", phases, strict=False)]})
+
+
+@pytest.mark.parametrize(
+    ("phases", "tokens"),
+    [
+        ([{"share": 0.1}] * 10, None),
+        ([{"share": 0.3333333333}] * 2 + [{}], "1K"),
+        ([{"share": 0.85}, {"tokens": 10}], None),
+        ([{"tokens": 10, "counts": {"x": 10}, "rest": "y"}, {"tokens": 3}], 13),
+        ([{"share": 0.5, "counts": {"x": 10}, "rest": "y"}, {}], None),
+    ],
+)
+def test_sizes_that_fit_together_are_taken(phases, tokens):
+    build(Mix, {"tokens": tokens, "phases": [{"name": n, **p} for n, p in zip("abcdefghij", phases, strict=False)]})
+
+
+def test_counts_of_nothing_keep_a_source_out_and_others_are_named():
+    phase = {"name": "all", "counts": {"code": 0, "web": "0"}, "rest": "docs"}
+    have = {name: Available(10, 1, name) for name in ("code", "web", "docs")}
+    assert build(Mix, {"tokens": 5, "phases": [phase]}).plan(have).quotas == ({"docs": 5},)
+    assert build(Mix, {"tokens": 50, "phases": [phase]}).sampled(0.1).plan(have).quotas == ({"docs": 5},)
+    for count in (-5, "-5", "few"):
+        with pytest.raises(RecipeError, match=rf"`counts` of 'code' in phase 'all' is .*{count}"):
+            Phase("all", counts={"code": count}, rest="docs")
+    with pytest.raises(RecipeError, match="`counts` of phase 'all' names nothing above 0"):
+        Phase("all", counts={"code": 0})
+    with pytest.raises(RecipeError, match="`tokens` of phase 'all' is 0"):
+        Phase("all", tokens=0)
+
+
+@pytest.mark.parametrize(
+    "given", [{"fit": ""}, {"phases": [{"name": "a", "fit": " "}]}, {"phases": [{"name": "a", "utility": ""}]}]
+)
+def test_no_name_is_no_result_of_a_fit(given):
+    with pytest.raises(RecipeError, match="it is the file that a `curate fit` wrote"):
+        build(Mix, given)
+
+
+@pytest.mark.parametrize("name", ["empty", "full"])
+def test_a_folder_is_no_result_of_a_fit(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    if name == "full":
+        (folder / "shares.json").write_text("{}")
+    for method in (Mix(fit=str(folder)), Mix(phases=(Phase("all", utility=str(folder)),))):
+        with pytest.raises(AssetError, match=r"`(fit|utility): .*(is a folder|Is a directory)"):
+            method.bind({})
 
 
 @pytest.mark.parametrize("said", ["", "B", "lots", "-1", 0, "0.0001K", "nan", "inf", "1X", "20 billion", -3])
@@ -302,7 +375,13 @@ def check_told(told, plan, copies, table, method):
     """`mixture.json` is the plan, and what the documents make of it: each group within one document, none ahead."""
     jsonschema.validate(told, mixture_schema())
     drawn = told.pop("drawn")
-    assert Plan.read(told) == plan
+    read = Plan.read(told)
+    assert replace(read, warnings=plan.warnings) == plan
+    more = sum(phase["tokens"] for phase in drawn) > 1.01 * plan.tokens
+    assert read.warnings[: len(plan.warnings)] == plan.warnings
+    assert [said[: said.find(" are")] for said in read.warnings[len(plan.warnings) :]] == (
+        [f"{sum(phase['tokens'] for phase in drawn):,} tokens"] if more else []
+    )
     rows = table.to_pylist()
     groups = [row["source"] + (f"/{row[method.bucket] or 'none'}" if method.bucket else "") for row in rows]
     held = method.held_out(table)
@@ -339,6 +418,19 @@ def test_a_quota_that_ends_with_a_part_is_met_exactly():
     table = corpus([("web", 1, None)] * 30)
     for budget in range(1, 31):
         assert sum(mixed(Mix(tokens=budget), table, part_rows=4)[0]) == budget
+
+
+def test_drawing_clearly_more_than_the_budget_is_warned_of():
+    rows = [(source, 100, bucket) for source in ("web", "code") for bucket in "pqr"] + [("books", 5, None)] * 200
+    (said,) = mixed(Mix(tokens=100, bucket="cluster"), corpus(rows))[3]["warnings"]
+    assert said.startswith("665 tokens are drawn for a budget of 100, as documents are drawn whole")
+    assert "'code/q' has 100 for a quota of 6, " in said
+    assert said.endswith("and 2 more groups are above theirs. A larger budget or fewer groups come closer")
+    assert mixed(Mix(tokens=990, weights={"books": 1.0}), corpus(rows))[3]["warnings"] == []
+    assert mixed(Mix(tokens=496, weights={"books": 1.0}), corpus(rows))[3]["warnings"] == []  # 500: within 1 %
+    (said,) = mixed(Mix(tokens=96, weights={"books": 1.0}), corpus(rows))[3]["warnings"]
+    assert "budget of 96" in said
+    assert "'books' has 5 for a quota of 96." in said
 
 
 def test_every_seed_draws_others():

@@ -280,6 +280,25 @@ def test_wrong_phases(fields, said):
         plan(GROUPS, Spec((Phase(**fields),), 100))
 
 
+@pytest.mark.parametrize("life", [1e-300, 9e-7, 2e9])
+def test_half_lives_beyond_what_floats_tell_are_refused(life):
+    with pytest.raises(RecipeError, match="it is between 1e-06 and 1e"):
+        Phase(utility={"web": 1.0}, half_lives={"web": life})
+
+
+@pytest.mark.parametrize(("life", "drawn"), [(1e-6, 600), (1e9, 2400)])
+def test_the_shortest_and_the_longest_half_life(life, drawn):
+    held = {"web": Available(600), "code": Available(10**13)}
+    phase = Phase(utility={"web": 2.0, "code": 1.0}, half_lives={"web": life})
+    assert plan(held, Spec((phase,), 10**13)).drawn["web"] == drawn
+
+
+@pytest.mark.parametrize("target", ["weights", "utility", "epochs"])
+def test_integers_that_no_float_holds_are_refused(target):
+    with pytest.raises(RecipeError, match=f"`{target}` of 'web' in phase 'all' is 1000.*; it is finite"):
+        Phase(**{target: {"web": 10**400}})
+
+
 def test_nothing_to_draw_from():
     with pytest.raises(RecipeError, match="no group holds a token"):
         plan(of(a=0), Spec())
@@ -290,7 +309,8 @@ def test_nothing_to_draw_from():
     [
         ({"counts": {"code": 60}, "rest": "web"}, 50, r"fixes 60 tokens of 'code', and has 50 in .* at least 60 "),
         ({"epochs": {"code": 0.6}}, 50, r"fixes 60 tokens of 'code', and has 50 in all\. .* at least 60 "),
-        ({"counts": {"code": 60}, "tokens": 70}, 70, r"has 70 tokens, and 'code' gives at most 60 .* at most 60 "),
+        ({"counts": {"code": 60}, "tokens": 70}, 70, r"has 70 tokens, and 'code' gives at most 60 .*No budget is "
+                                                     r"feasible with these shares, caps and 70 tokens in phases of"),
         ({"epochs": dict.fromkeys(("web", "code"), 0.5)}, 501, r"has 501 tokens, .* at most 500 "),
         ({"weights": {"code": 1}}, 401, r"'code' would give 401 tokens, 4\.01 epochs of the 100 it has; `max_epochs` "
                                         r"allows 4, 400 tokens\. With these shares at most 400 .* Nor is there"),

@@ -6,8 +6,9 @@ from fractions import Fraction
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from oracle_mixture import feasible, largest, tables
+from oracle_mixture import budgets, feasible, largest, tables
 
+from curate.errors import RecipeError
 from curate.mixture import Available, Infeasible, Phase, Plan, Spec, plan
 from curate.policies import exact
 
@@ -220,6 +221,63 @@ def refused(available, spec, tokens):
         plan(available, replace(spec, tokens=tokens))
     except Infeasible as error:
         return error.certificate
+
+
+SIZED = st.one_of(
+    st.just({}),
+    st.just({"unimax": 2}),
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 3)).map(
+        lambda w: {"weights": dict(zip("abc", w, strict=True))}
+    ),
+    st.integers(1, 40).map(lambda n: {"counts": {"a": n}}),
+    st.integers(0, 40).map(lambda n: {"counts": {"a": n}, "rest": "b"}),
+    st.integers(0, 6).map(lambda n: {"epochs": {"b": Fraction(n, 2)}}),
+    st.integers(0, 6).map(lambda n: {"epochs": {"b": Fraction(n, 2)}, "rest": "c"}),
+    st.integers(1, 6).map(lambda n: {"epochs": {"a": n, "b": Fraction(n, 2), "c": 1}}),
+)
+SIZE = st.one_of(
+    st.just({}),
+    st.integers(1, 60).map(lambda n: {"tokens": n}),
+    st.sampled_from([1, 2, 3, 4, 6]).map(lambda n: {"share": Fraction(n, 6)}),
+)
+
+
+@given(
+    st.tuples(*[st.integers(1, 25)] * 3),
+    st.tuples(*[st.integers(1, 4)] * 3),
+    st.lists(st.tuples(SIZE, SIZED), min_size=1, max_size=3),
+    st.one_of(st.none(), st.integers(1, 250)),
+)
+@example((3, 6, 6), (4, 4, 4), [({"tokens": 10}, {"weights": {"a": 1}}), ({}, {"weights": {"b": 1}})], 40)
+@example((3, 6, 6), (4, 4, 4), [({}, {"counts": {"a": 10}}), ({}, {"weights": {"b": 1}})], 40)
+@example((3, 6, 6), (4, 4, 4), [({"tokens": 20}, {"weights": {"a": 1}}), ({}, {"weights": {"b": 1}})], 40)
+def test_the_nearest_feasible_budget_by_trying_all_with_phases_of_any_size(held, caps, phases, tokens):
+    """A budget is taken exactly if it is one of these, and what is refused is told the nearest of them."""
+    held, caps = dict(zip("abc", held, strict=True)), dict(zip("abc", caps, strict=True))
+    phases = [Phase(str(j), **size, **target) for j, (size, target) in enumerate(phases)]
+    there = budgets(phases, held, {name: held[name] * caps[name] for name in held})
+    available = {name: Available(n) for name, n in held.items()}
+    try:
+        spec = Spec(tuple(phases), tokens, caps)
+        made = plan(available, spec)
+    except Infeasible as error:
+        found = error.certificate
+        below = [n for n in there if n < found.budget]
+        assert found.budget not in there
+        assert found.feasible == (below[-1] if below else there[0] if there else None)
+        assert tokens is not None or found.feasible is None or found.fixed
+    except RecipeError:  # the sizes contradict the budget, or leave it open
+        assert tokens not in there
+    else:
+        assert made.tokens in there
+        assert tokens is not None or any(p.tokens or p.counts for p in phases) or made.tokens == there[-1]
+
+
+def test_a_phase_of_no_tokens_asks_for_nothing():
+    held = {"a": Available(39, 1), "b": Available(6, 1)}
+    phases = (Phase("p0", share=0.1, weights={"b": 1}), Phase("p1", utility={"a": 5.5, "b": 2}))
+    with pytest.raises(Infeasible, match=r"`max_epochs` allows less than one token.*No budget is feasible"):
+        plan(held, Spec(phases, max_epochs={"a": 3.3, "b": 0.1}))
 
 
 @example((1, 1, 1, 1, 1), [1.0, 2.0, 3.0, 4.0, 5.0], 1.0)

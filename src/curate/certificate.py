@@ -36,13 +36,15 @@ class Binding:
 class Certificate:
     """What binds, the worst first; the feasible budget with these shares that is nearest (the largest below, or for
     a phase too small the smallest above; None: there is none); the plan at this budget clipped to the caps (None:
-    there is none, and `shortage` proves it, or the target leaves no choice)."""
+    there is none, and `shortage` proves it, or the target leaves no choice). `fixed`: tokens of phases that say them,
+    which are the same at every budget."""
 
     budget: int
     bindings: tuple[Binding, ...]
     feasible: int | None
     nearest: Plan | None
     shortage: Binding | None = None
+    fixed: int = 0
 
 
 class Infeasible(RecipeError):
@@ -61,12 +63,15 @@ def told(certificate: Certificate) -> str:
     shown = [_binding(one) for one in certificate.bindings[:_SHOWN]]
     if len(certificate.bindings) > _SHOWN:
         shown.append(f"{len(certificate.bindings) - _SHOWN} other groups are too small as well")
+    fixed = f"{certificate.fixed:,} tokens in phases of fixed size"
+    kept = f"these shares and {fixed}" if certificate.fixed else "these shares"
     if certificate.feasible is None:
-        shown.append("No budget is feasible with these shares and caps")
+        kept = f"these shares, caps and {fixed}" if certificate.fixed else "these shares and caps"
+        shown.append(f"No budget is feasible with {kept}")
     elif certificate.feasible < certificate.budget:
-        shown.append(f"With these shares at most {certificate.feasible:,} tokens are feasible")
+        shown.append(f"With {kept} at most {certificate.feasible:,} tokens are feasible")
     else:
-        shown.append(f"With these shares at least {certificate.feasible:,} tokens are needed")
+        shown.append(f"With {kept} at least {certificate.feasible:,} tokens are needed")
     if certificate.nearest is not None:
         clipped = f"With {certificate.budget:,} tokens the nearest plan is {_plan(certificate.nearest)}"
         shown.append(f"{clipped}; `at_cap: clip` takes it")
@@ -81,9 +86,10 @@ def _binding(one: Binding) -> str:
     needed, allowed = one.epochs() if one.available else (Fraction(0), Fraction(0))
     if one.kind == "cap":
         where = "" if one.phases == (WHOLE,) else f"; this is passed in phase {phases}"
+        most = f"{float(allowed):.4g}, {_tokens(one.allowed)} tokens" if one.allowed else "less than one token"
         return (
             f"{groups} would give {_tokens(one.needed)} tokens, {float(needed):.2f} epochs of the {one.available:,} it "
-            f"has; `max_epochs` allows {float(allowed):.4g}, {_tokens(one.allowed)} tokens{where}"
+            f"has; `max_epochs` allows {most}{where}"
         )
     if one.kind == "small":
         return f"phase {phases} fixes {_tokens(one.needed)} tokens of {groups}, and has {_tokens(one.allowed)} in all"

@@ -10,7 +10,7 @@ phase gives it (`clip` apart); no group passes its cap. Plans of two budgets nes
 grow with the budget, a group's tokens from the start to the end of phase j fall by less than 2j when the budget grows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor, isfinite
@@ -20,12 +20,11 @@ from curate.certificate import Binding, Certificate, Infeasible, told
 from curate.errors import RecipeError
 from curate.laws import FREE, VAIN, warning
 from curate.mixture_plan import Change, Plan, difference, plan_schema
+from curate.mixture_sizes import Sizes, check_counts
 from curate.policies import Available, Groups, Phase, Unfit, exact, source_of, unimax, wants, without
 
 __all__ = ["Available", "Binding", "Certificate", "Change", "Infeasible", "Phase", "Plan", "Spec", "cautions",
            "difference", "leave_one_out", "plan", "plan_schema", "unimax", "without"]  # fmt: skip
-
-_SUMS = Fraction(1, 10**9)  # shares written as decimals may miss 1 by so much
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,13 @@ class Spec:
                     f"`max_epochs` is {most:g} for {name}: above {VAIN:g} epochs repeated text gains next to nothing "
                     "(arXiv 2305.13230, 2305.16264); allow at most that, or say `beyond_sixteen: true`"
                 )
+        Sizes.of(self.phases, self.tokens)
+
+    def check(self) -> None:
+        """RecipeError where the plan would be refused whatever the documents: `counts` that are not their phase."""
+        sizes = Sizes.of(self.phases, self.tokens)
+        if sizes.budget is not None:
+            check_counts(self.phases, sizes.at(sizes.budget))
 
 
 def plan(available: Mapping[str, Available], spec: Spec) -> Plan:
@@ -86,10 +92,10 @@ def plan(available: Mapping[str, Available], spec: Spec) -> Plan:
     case = _Case.of(Groups.of(available), spec)
     budget = case.budget
     if budget is None:
-        low = case.below(sum(case.room) + 1)
-        if case.state(low) or not low:
-            raise _refusal(case, max(low, 1), available)
-        budget = low
+        low, high = case.feasible(sum(case.room))
+        if low > high:
+            raise _refusal(case, max(1, min(low, sum(case.room))), available)
+        budget = high
     try:
         wanted = case.wanted(budget)
     except Unfit:
@@ -126,27 +132,30 @@ def leave_one_out(spec: Spec) -> dict[str, Spec]:
 
 @dataclass(frozen=True)
 class _Case:
-    """A spec and the groups it is for: shares of the phases (they sum to 1), tokens each group may give, the budget
-    if it is not to be searched."""
+    """A spec and the groups it is for: sizes of the phases, tokens each group may give."""
 
     groups: Groups
     phases: tuple[Phase, ...]
-    shares: tuple[Fraction, ...]
+    sizes: Sizes
     room: tuple[int, ...]
-    budget: int | None
 
     @staticmethod
     def of(groups: Groups, spec: Spec) -> "_Case":
-        shares, budget = _shares(spec)
-        most = _caps(groups, spec, Fraction(1) if budget is None else exact(FREE))
+        sizes = Sizes.of(spec.phases, spec.tokens)
+        most = _caps(groups, spec, Fraction(1) if sizes.budget is None else exact(FREE))
         room = tuple(floor(cap * tokens) for cap, tokens in zip(most, groups.tokens, strict=True))
-        return _Case(groups, spec.phases, shares, room, budget)
+        return _Case(groups, spec.phases, sizes, room)
+
+    @property
+    def budget(self) -> int | None:
+        """The budget, if it is not to be searched."""
+        return self.sizes.budget
 
     def wanted(self, budget: int) -> Table:
         """Exact tokens by phase and group; raises Unfit."""
         left, made = [Fraction(one) for one in self.room], []
-        for phase, share in zip(self.phases, self.shares, strict=True):
-            made.append(wants(phase, self.groups, budget * share, left))
+        for phase, size in zip(self.phases, self.sizes.at(budget), strict=True):
+            made.append(wants(phase, self.groups, size, left))
             left = [have - take for have, take in zip(left, made[-1], strict=True)]
         return made
 
@@ -156,32 +165,41 @@ class _Case:
         found = [i for i, most in enumerate(self.room) if needed[i] > most]
         return sorted(found, key=lambda i: (-needed[i] / (self.room[i] or Fraction(1, 2)), i))
 
-    def state(self, budget: int) -> int:
-        """-1: too small for what is fixed; 0: feasible; 1: too large. It does not fall as the budget grows."""
+    def small(self, budget: int) -> bool:
+        """Whether a phase is too small for what it fixes. No larger budget is if this one is not."""
+        room = [Fraction(one) for one in self.room]
+        for phase, size in zip(self.phases, self.sizes.at(budget), strict=True):
+            if phase.kind in ("counts", "epochs"):
+                try:
+                    wants(phase, self.groups, size, room)
+                except Unfit as unfit:
+                    if unfit.grade == "small":
+                        return True
+        return False
+
+    def large(self, budget: int) -> bool:
+        """Whether a budget that is not too small breaks a cap, or a phase of it has more than its groups give. All
+        larger budgets do if this one does, up to the single tokens to which `utility` is rounded."""
         try:
-            return 1 if self.over(self.wanted(budget)) else 0
-        except Unfit as unfit:
-            return -1 if unfit.grade == "small" else 1
+            return bool(self.over(self.wanted(budget)))
+        except Unfit:
+            return True
 
-    def below(self, high: int) -> int:
-        """The largest budget below `high` that is not too large."""
-        low = 0
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.state(middle) > 0 else (middle, high)
-        return low
+    def feasible(self, most: int) -> tuple[int, int]:
+        """The least and the largest feasible budget up to `most`; all between are. The first is above the second if
+        none is."""
+        low, most = self.sizes.budgets(min(most, sum(self.room)))
+        low = _first(lambda budget: not self.small(budget), low, most)
+        return low, _first(self.large, low, most) - 1
 
-    def feasible(self, budget: int) -> int | None:
+    def nearest(self, budget: int) -> int | None:
         """The feasible budget that is nearest to one that is not."""
-        if self.state(budget) > 0:
-            found = self.below(budget)
-        else:
-            low, high = budget, sum(self.room) + 1
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (middle, high) if self.state(middle) < 0 else (low, middle)
-            found = high
-        return found if found and self.state(found) == 0 else None
+        if self.small(budget):
+            low, most = self.sizes.budgets(sum(self.room))
+            low = _first(lambda larger: not self.small(larger), max(low, budget), most)
+            return low if low <= most and not self.large(low) else None
+        low, high = self.feasible(budget)
+        return high if low <= high else None
 
     def binding(self, wanted: Table, i: int) -> Binding:
         """How group i breaks its cap, and in which phase it does."""
@@ -215,15 +233,14 @@ def _refusal(case: _Case, budget: int, available: Mapping[str, Available]) -> In
         names = tuple(case.phases[j].name for j in nearest.phases)
         shortage = case.bound("supply", names, nearest.groups, (nearest.needed, nearest.allowed))
     found = nearest if isinstance(nearest, Plan) else None
-    certificate = Certificate(budget, bindings, case.feasible(budget), found, shortage)
+    certificate = Certificate(budget, bindings, case.nearest(budget), found, shortage, case.sizes.spent)
     return Infeasible(told(certificate), certificate)
 
 
 def _nearest(case: _Case, budget: int, available: Mapping[str, Available]) -> Plan | Shortage | None:
     """The plan within the caps that is nearest to what is wanted; None if a target leaves no choice."""
     wanted, notes, left = [], [], [Fraction(one) for one in case.room]
-    for phase, share in zip(case.phases, case.shares, strict=True):
-        size = budget * share
+    for phase, size in zip(case.phases, case.sizes.at(budget), strict=True):
         try:
             wanted.append(wants(phase, case.groups, size, left))
         except Unfit as unfit:
@@ -261,6 +278,15 @@ def _plan(case: _Case, table: Table, available: Mapping[str, Available], notes: 
     return replace(made, warnings=(*notes, *(f"'{name}': {text}" for name, text in said.items() if text)))
 
 
+def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
+    """The first number from `low` to `high` from which on it holds; high + 1 if it never does."""
+    high += 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low
+
+
 def _caps(groups: Groups, spec: Spec, default: Fraction) -> list[Fraction]:
     """Most epochs of each group."""
     if spec.max_epochs is None or not isinstance(spec.max_epochs, Mapping):
@@ -272,49 +298,3 @@ def _caps(groups: Groups, spec: Spec, default: Fraction) -> list[Fraction]:
                 if (groups.names[i] == name) == own:
                     made[i] = exact(most)
     return made
-
-
-def _shares(spec: Spec) -> tuple[tuple[Fraction, ...], int | None]:
-    """Each phase's share of the budget, and the budget if it is given or follows."""
-    fixed = [_fixed(phase) for phase in spec.phases]
-    given = [None if phase.share is None else exact(phase.share) for phase in spec.phases]
-    free = [j for j in range(len(fixed)) if fixed[j] is None and given[j] is None]
-    if len(free) > 1:
-        raise RecipeError(
-            f"phases '{spec.phases[free[0]].name}' and '{spec.phases[free[1]].name}' have no size; give all but one a "
-            "`share` or `tokens`"
-        )
-    spent = sum(tokens or 0 for tokens in fixed)
-    part = sum((share or Fraction(0) for share in given), Fraction(0))
-    budget = spec.tokens
-    if budget is None and spent:
-        if free or part >= 1:
-            raise RecipeError("phases with `tokens` beside phases without need the budget: give the mixture `tokens`")
-        budget = round(spent / (1 - part))
-    if spent > (budget or 0):
-        raise RecipeError(f"the phases have {spent:,} tokens, more than the budget of {budget:,}")
-    left = 1 - (Fraction(spent, budget) if budget and spent else Fraction(0))
-    tolerance = max(_SUMS, Fraction(1, budget)) if budget and spent else _SUMS
-    if free:
-        if part >= left:
-            raise RecipeError(f"the other phases leave no token to phase '{spec.phases[free[0]].name}'")
-        given[free[0]] = left - part
-        part = left
-    if abs(part - left) > tolerance or (part == 0) != (left == 0):
-        total = f"{float(part + 1 - left):.9g} of the budget"
-        counted = [p.name for p in spec.phases if p.tokens is None and _fixed(p)] if part < left else []
-        said = f"the phases are {total} in all; shares, and `tokens` over the budget, sum to 1"
-        if counted:
-            said += f"; phase '{counted[0]}' has what it counts and no more, and `rest: SOURCE` takes the others"
-        raise RecipeError(said)
-    return tuple(
-        Fraction(tokens, budget or 1) if tokens is not None else (share or Fraction(0)) * (left / part if part else 1)
-        for tokens, share in zip(fixed, given, strict=True)
-    ), budget
-
-
-def _fixed(phase: Phase) -> int | None:
-    """The tokens of a phase that says them, itself or by counting all."""
-    if phase.tokens is None and phase.share is None and phase.counts is not None and phase.rest is None:
-        return int(sum(phase.counts.values()))
-    return phase.tokens

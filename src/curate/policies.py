@@ -8,6 +8,7 @@ of 0.1 are tenths.
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +22,9 @@ from curate.laws import REPEATS
 
 WHOLE = "all"
 """What the only phase of a mixture is called."""
+
+HALF_LIVES = (1e-6, 1e9)
+"""Epochs between which a half-life lies: beyond, repeats are worth nothing or do not wear out, and floats do."""
 
 TARGETS = ("weights", "counts", "epochs", "temperature", "unimax", "utility")
 
@@ -77,14 +81,20 @@ class Phase:
             if named is None:
                 continue
             for name, value in named.items():
-                if not (value >= 0 and math.isfinite(value)):
+                if not 0 <= value <= sys.float_info.max:
                     raise RecipeError(
                         f"`{target}` of '{name}' in phase '{self.name}' is {value}; it is finite and 0 or more"
                     )
-            if target in ("weights", "utility") and not any(named.values()):
+            if (target in ("weights", "utility") or (target == "counts" and not self.rest)) and not any(named.values()):
                 raise RecipeError(f"`{target}` of phase '{self.name}' names nothing above 0")
         for name, epochs in (self.half_lives or {}).items():
             positive(epochs, f"the half-life of '{name}' in phase '{self.name}'")
+            if not HALF_LIVES[0] <= epochs <= HALF_LIVES[1]:
+                raise RecipeError(
+                    f"the half-life of '{name}' in phase '{self.name}' is {epochs:g} epochs; it is between "
+                    f"{HALF_LIVES[0]:g} and {HALF_LIVES[1]:g}: cap epochs at 1 for text that is never to be repeated, "
+                    "and give text that does not wear out a long one"
+                )
             if name not in (self.utility or {}):
                 raise RecipeError(f"phase '{self.name}' has a half-life of '{name}', of which `utility` says no worth")
         if any(value != int(value) for value in (self.counts or {}).values()):
@@ -292,6 +302,8 @@ def _unimax(phase: Phase, groups: Groups, size: Fraction) -> Row:
 def _worth(phase: Phase, groups: Groups, size: Fraction, room: Sequence[Fraction]) -> Row:
     from curate.utility import allocate
 
+    if not size:
+        return [Fraction(0)] * len(groups.names)
     worth: dict[int, float] = {}
     repeats: dict[str, float] = {}
     for name, value in (phase.utility or {}).items():

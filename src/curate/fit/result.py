@@ -7,6 +7,7 @@ report with no weights at all, so that nobody trains on a guess: whoever reads w
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,12 +48,14 @@ def write(
     kind `utility`, and for a report that JSON cannot hold.
     """
     where = f"the result of {kind}"
-    kept = {source: float(share) for source, share in weights.items() if share}
-    lives = {source: float(epochs) for source, epochs in (half_lives or {}).items() if source in kept}
-    made: dict[str, Any] = {"kind": kind, "weights": kept, "report": dict(report)}
+    lives = {source: epochs for source, epochs in (half_lives or {}).items() if weights.get(source)}
+    made: dict[str, Any] = {"kind": kind, "weights": dict(weights), "report": dict(report)}
     made |= {"half_lives": lives} if lives else {}
-    _checked({**made, "weights": dict(weights)}, where)
+    _checked(made, where)
     _summed(weights, where)
+    for key, numbers in (("weights", weights), ("half_lives", lives)):
+        if key in made:
+            made[key] = {source: float(number) for source, number in numbers.items() if number}
     try:
         text = json.dumps(made, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -155,7 +158,8 @@ def _with_signal(found: Result, path: str) -> Result:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    """Whether it is a number that a float can be; of integers few are."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _short(value: Any) -> str:

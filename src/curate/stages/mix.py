@@ -9,19 +9,18 @@ is seen once more before all are seen as often. What cannot be met is refused wi
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from curate import assets, cuts, mixture
+from curate import assets, cuts, mixture, mixture_drawn
 from curate.arrow import is_label, one
 from curate.draw import READS, draws, keyed_by, threshold
-from curate.errors import RecipeError
+from curate.errors import AssetError, RecipeError, StoreError
 from curate.fit import result
-from curate.laws import effective
 from curate.manifest import canonical
 from curate.mixture import Available, Infeasible, Plan, Spec
 from curate.stage import Evidence, Map, Stage, Verdict
@@ -98,16 +97,20 @@ class Phase:
         given = [name for name in TARGETS if getattr(self, name) is not None]
         if len(given) > 1:
             raise RecipeError(f"phase '{self.name}' has {' and '.join(given)}; a phase has one target")
+        for name, file in self.files.items():
+            _named(file, f"`{name}` of phase '{self.name}'")
         self.planned(_no_result)
 
     def sampled(self, share: float) -> "Phase":
         """Tokens in proportion. Counts that are the whole phase become weights: rounded, they would miss its size."""
         tokens, counts = _less(self.tokens, share) if self.tokens else None, self.counts
         if counts and self.rest is None:
-            whole = {group: float(token_count(count) or 0) for group, count in counts.items()}
+            whole = {group: float(count) for group, count in self._counts(counts).items()}
             size = sum(map(int, whole.values())) if self.tokens is None and self.share is None else self.tokens
             return replace(self, tokens=_less(size, share) if size else None, counts=None, weights=whole)
-        less: dict[str, int | str] = {group: _less(count, share) for group, count in (counts or {}).items()}
+        less: dict[str, int | str] = {
+            group: _less(count, share) if count else 0 for group, count in self._counts(counts or {}).items()
+        }
         return replace(self, tokens=tokens, counts=less or counts)
 
     @property
@@ -132,8 +135,17 @@ class Phase:
             given["weights" if name == "fit" else name] = found.weights or None
             given |= {"half_lives": found.half_lives or None} if name == "utility" else {}
         if self.counts is not None:
-            given["counts"] = {group: token_count(count) or 0 for group, count in self.counts.items()}
-        return mixture.Phase(self.name, share=self.share, tokens=token_count(self.tokens), rest=self.rest, **given)
+            given["counts"] = self._counts(self.counts)
+        tokens = token_count(self.tokens, what=f"`tokens` of phase '{self.name}'")
+        return mixture.Phase(self.name, share=self.share, tokens=tokens, rest=self.rest, **given)
+
+    def _counts(self, counts: Mapping[str, int | str]) -> dict[str, int]:
+        """Counts as numbers; 0 keeps what it names out."""
+        made = {}
+        for group, count in counts.items():
+            what = f"`counts` of '{group}' in phase '{self.name}'"
+            made[group] = 0 if str(count).strip() == "0" else token_count(count, what=what) or 0
+        return made
 
 
 @dataclass(frozen=True)
@@ -185,18 +197,18 @@ class Mix(Stage):
                 raise RecipeError(
                     f"the weight of '{source}' is {weight}; weights are above 0 (leave a source out to drop it)"
                 )
+        if self.fit is not None:
+            _named(self.fit, "`fit`")
         if self.temperature is not None and not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise RecipeError(f"`temperature` is {self.temperature}; it is above 0 and finite")
         names = [phase.name for phase in self.phases]
         if len(set(map(str.lower, names))) < len(names):
             raise RecipeError(f"phases are called {', '.join(names)}; each has a name of its own")
-        planned = tuple(phase.planned(_no_result) for phase in self.phases) or (mixture.Phase(),)
-        Spec(planned, max_epochs=self.max_epochs, at_cap=self.at_cap, beyond_sixteen=self.beyond_sixteen)
+        replace(self._spec(_no_result), max_epochs=self.max_epochs).check()
         if not 0 <= self.validation < 1:
             raise RecipeError(f"`validation` is {self.validation}; it is a share, 0 or more and below 1")
         if not 0 <= self.seed < 2**63:
             raise RecipeError(f"`seed` is {self.seed}; it is 0 or more and below 2^63")
-        token_count(self.tokens)
 
     def sampled(self, share: float) -> "Mix":
         """A budget in proportion. Caps are for the whole corpus: a sample may miss them by chance, and has none."""
@@ -289,7 +301,9 @@ class Mix(Stage):
                     drawn = [drawn[0] + cut.tokens, drawn[1] + cut.documents]
                 rows.append((group, phase, quota, tokens, documents, repeats, cut and cut.draw, *drawn))
         columns = [list(column) for column in zip(*rows, strict=True)]
-        return pa.table(columns, _WHOLE.with_metadata({"mixture": canonical(plan.told())}))
+        whole = pa.table(columns, _WHOLE)
+        told = replace(plan, warnings=(*plan.warnings, *mixture_drawn.overshot(plan, whole))).told()
+        return whole.replace_schema_metadata({"mixture": canonical(told)})
 
     def apply(self, shard: pa.Table, verdict: Verdict) -> pa.Table:
         assert verdict.whole is not None
@@ -310,7 +324,7 @@ class Mix(Stage):
     ) -> dict[str, bytes]:
         assert verdict.whole is not None
         plan = json.loads(verdict.whole.schema.metadata[b"mixture"])
-        return {"mixture.json": canonical({**plan, "drawn": list(_drawn(verdict.whole, plan))}, indent=1)}
+        return {"mixture.json": canonical({**plan, "drawn": list(mixture_drawn.drawn(verdict.whole, plan))}, indent=1)}
 
     def plan(self, available: Mapping[str, Available]) -> Plan:
         """The plan for groups that hold so much. RecipeError where there is none."""
@@ -326,9 +340,13 @@ class Mix(Stage):
 
     def spec(self) -> Spec:
         """What is asked of the plan. Reads the results of fits."""
-        phases = tuple(phase.planned(_fitted) for phase in self.phases)
+        return self._spec(_fitted)
+
+    def _spec(self, read: Callable[[str, str], result.Result]) -> Spec:
+        """What is asked of the plan, with results of fits as `read` gives them for a file and a parameter."""
+        phases = tuple(phase.planned(read) for phase in self.phases)
         if not phases:
-            weights = _fitted(self.fit, "fit").weights if self.fit else self.weights
+            weights = read(self.fit, "fit").weights or None if self.fit else self.weights
             phases = (mixture.Phase(weights=weights, temperature=self.temperature),)
         sized = self.tokens is not None or any(phase.tokens or phase.counts for phase in phases)
         most = self.max_epochs
@@ -399,32 +417,6 @@ class _Copies(NamedTuple):
         return copies
 
 
-def _drawn(whole: pa.Table, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What the documents make of the plan, phase by phase: tokens, copies of documents, epochs and effective tokens (of
-    new text that they are worth: arXiv 2305.16264) by group."""
-    before: dict[str, tuple[int, int]] = {}
-    decay = Plan.read(plan).repeats
-    rows = whole.select(["group", "phase", "tokens", "drawn_tokens", "drawn_documents"]).to_pylist()
-    for number, phase in enumerate(plan["phases"]):
-        tokens, documents, epochs, worth = {}, {}, {}, {}
-        for row in (row for row in rows if row["phase"] == number):
-            group, now = row["group"], (row["drawn_tokens"], row["drawn_documents"])
-            then = before.get(group, (0, 0))
-            before[group] = now
-            tokens[group], documents[group] = now[0] - then[0], now[1] - then[1]
-            epochs[group] = round(tokens[group] / row["tokens"], 6)
-            of_all, of_before = (effective(row["tokens"], n, repeats=decay[group]) for n in (now[0], then[0]))
-            worth[group] = round(of_all - of_before, 1)
-        yield {
-            "name": phase["name"],
-            "tokens": sum(tokens.values()),
-            "tokens_by_group": tokens,
-            "documents_by_group": documents,
-            "epochs_by_group": epochs,
-            "effective_by_group": worth,
-        }
-
-
 def _less(count: int | str, share: float) -> int:
     return max(1, round((token_count(count) or 0) * share))
 
@@ -455,11 +447,23 @@ def _no_result(file: str, parameter: str) -> result.Result:
 
 def _fitted(file: str, parameter: str) -> result.Result:
     """The result of a fit that `fit` (shares) or `utility` (worths) names."""
-    return result.shares(assets.find(file).uri) if parameter == "fit" else result.worths(assets.find(file).uri)
+    found = assets.find(file)
+    if isinstance(found, assets.Folder):
+        raise AssetError(f"`{parameter}: {file}` is a folder; the file that a `curate fit` wrote is wanted")
+    try:
+        return result.shares(found.uri) if parameter == "fit" else result.worths(found.uri)
+    except StoreError as error:
+        raise AssetError(f"`{parameter}: {file}`: {error}") from error
 
 
-def token_count(value: int | str | None) -> int | None:
-    """`20B` and the like as a number of tokens."""
+def _named(file: str, what: str) -> None:
+    """RecipeError unless there is a name of a file."""
+    if not file.strip():
+        raise RecipeError(f"{what} is {file!r}; it is the file that a `curate fit` wrote")
+
+
+def token_count(value: int | str | None, *, what: str = "`tokens`") -> int | None:
+    """`20B` and the like as a number of tokens. `what` it is, for the RecipeError where it is none."""
     if value is None:
         return None
     text = str(value).strip().upper()
@@ -469,5 +473,5 @@ def token_count(value: int | str | None) -> int | None:
     except ValueError:
         count = math.nan
     if not (count >= 1 and math.isfinite(count)):
-        raise RecipeError(f"`tokens` is {value!r}; a budget is a number of tokens such as 500000, 2.5M or 20B")
+        raise RecipeError(f"{what} is {value!r}; a budget is a number of tokens such as 500000, 2.5M or 20B")
     return round(count)
