@@ -436,7 +436,17 @@ def test_new_numbers_are_rejected(folder: Path, server: Server, generator: Gener
         ({"candidates": 65}, "1 to 64"),
         ({"model": "''"}, "`model` is the name"),
         ({"styles": "[]"}, "names none"),
+        ({"styles": "{}"}, "names none"),
         ({"styles": "easier_still"}, "no style is called"),
+        ({"server": "host/v1"}, "env:NAME, a URL of http"),
+        ({"server": "'files:'"}, "env:NAME, a URL of http"),
+        ({"server": "u:hunter2@host/v1"}, "do not belong in a recipe"),
+        ({"server": "'https://host/v1#key=1'"}, "do not belong in a recipe"),
+        ({"seed": 2**25}, "`seed` is"),
+        ({"limits": "{tokens: -5M}"}, "2.5M"),
+        ({"limits": "{money: .nan, input_price: 1.0}"}, "`limits.money` is nan"),
+        ({"limits": "{input_price: -1.0}"}, "`limits.input_price` is -1"),
+        ({"answers": "nowhere/answers.sqlite"}, "there is no folder"),
         ({"styles": "nowhere/told.yaml"}, "there is no style"),
         ({"styles": "{words >: told.yaml}"}, "words >"),
         ({"styles": "{words > 3: told.yaml}"}, "words"),
@@ -494,3 +504,10 @@ def test_a_style_and_a_seed_make_another_draw_and_another_answer(folder: Path, s
     seeds = {name.rsplit(" #", 1)[1] for name in server.seen.requests if " #" in name}
     assert {"64", "65", "128", "129"} <= seeds
     assert rows(first) != rows(second)
+
+
+def test_a_server_that_is_not_named_is_missed_before_any_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CURATE_LLM")
+    with pytest.raises(RecipeError, match="CURATE_LLM is not set"):
+        made(folder, "unnamed")
+    assert not list((folder / "unnamed").glob("ingest-*"))

@@ -3,6 +3,7 @@
 The catch: a folder of requests that was written is not written again, since its requests may be on their way.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -43,6 +44,10 @@ class Limits:
         for name in ("concurrency", "tries", "lines", "megabytes"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"`limits.{name}` is {getattr(self, name)}; 1 or more is wanted")
+        for name in ("money", "input_price", "output_price"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise RecipeError(f"`limits.{name}` is {value}; 0 or more is wanted")
         if not self.timeout > 0:
             raise RecipeError(f"`limits.timeout` is {self.timeout}; seconds, more than 0, are wanted")
         if self.money is not None and not (self.input_price or self.output_price):
@@ -55,9 +60,11 @@ UNLIMITED = Limits()
 
 
 def is_secret(server: str) -> bool:
-    """True for an address that holds more than where it is."""
-    address, _, query = server.partition("?")
-    return "://" in server and bool(query or "@" in address.split("://", 1)[1].partition("/")[0])
+    """True for an address that holds more than where it is: a user, a password, a query or a fragment."""
+    if server.startswith(("env:", "files:")):
+        return False
+    address = server.partition("://")[2] or server
+    return "?" in address or "#" in address or "@" in address.partition("/")[0]
 
 
 def token_limit(value: int | str | None) -> int | None:
@@ -67,11 +74,12 @@ def token_limit(value: int | str | None) -> int | None:
     text = str(value).strip().upper()
     factor = _UNITS.get(text[-1:], 1)
     try:
-        return round(float(text[:-1] if factor > 1 else text) * factor)
-    except (ValueError, OverflowError) as error:
-        raise RecipeError(
-            f"`limits.tokens` is {value!r}; a number of tokens such as 500000 or 2.5M is wanted"
-        ) from error
+        count = round(float(text[:-1] if factor > 1 else text) * factor)
+    except (ValueError, OverflowError):
+        count = -1
+    if count < 0:
+        raise RecipeError(f"`limits.tokens` is {value!r}; a number of tokens such as 500000 or 2.5M is wanted")
+    return count
 
 
 def write(requests: "Iterable[Request]", answers: "Answers", folder: str, most: Limits = UNLIMITED) -> None:

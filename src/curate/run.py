@@ -16,6 +16,7 @@ from curate import exchange, groups, joining, plan, raw, store, unit
 from curate.errors import DataError, UnitsFailed
 from curate.execute import Failed, attempt, serial
 from curate.ledger import save as save_ledger
+from curate.manifest import NAME as MANIFEST
 from curate.manifest import Manifest, Receipt, Shard, canonical, fingerprint
 from curate.plan import Source, Step
 from curate.recipe import Recipe
@@ -79,6 +80,9 @@ def run(
         steps = plan.resolve(recipe, out, source)
         if map is not serial:
             unit.warm_up(step.node.stage for step in steps)
+        for step in steps:
+            if not store.exists(store.join(step.folder, MANIFEST)):
+                step.node.stage.prepared(out)
         plan.save_state(recipe, out, source, steps)
         driver = _Driver(out, source, steps, map, report, compression, plan.needed(steps, until))
         driver.ingest()

@@ -182,6 +182,9 @@ class Stage:
         the stage that made it (None for what came with the documents)."""
         return self
 
+    def prepared(self, out: str) -> None:
+        """Raises, before any work of a run in `out`, if something is missing that is no file of the recipe."""
+
     @property
     def applies_to(self) -> tuple[str, ...]:
         """Columns that `apply` looks at."""

@@ -19,6 +19,8 @@ from curate.errors import RecipeError, nearest
 FOLDER = store.join(store.parent(store.absolute(__file__)), "resources", "styles")
 PLACE = "{text}"
 """Where the passage goes in a prompt: once."""
+LARGEST = 10_000_000
+"""Tokens that any size of a style may have."""
 MARGIN = 2
 """Tokens that Nemotron-CC leaves free beside the prompt and the passage."""
 
@@ -51,6 +53,8 @@ class Cut:
             raise ValueError(f"`least` is from 0 to `{size}`, found {self.least}")
         if self.document < 0:
             raise ValueError(f"`document` is 0 or more, found {self.document}")
+        if max(getattr(self, size), self.document) > LARGEST:
+            raise ValueError(f"sizes are at most {LARGEST:,} tokens")
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,8 @@ class Sampler:
             raise ValueError(f"`temperature` is from 0 to 2, found {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"`top_p` is above 0 and at most 1, found {self.top_p}")
-        if self.max_tokens < 1 or self.top_k < 0:
-            raise ValueError("`max_tokens` is 1 or more and `top_k` 0 or more")
+        if not 1 <= self.max_tokens <= LARGEST or not 0 <= self.top_k <= LARGEST:
+            raise ValueError(f"`max_tokens` is from 1 to {LARGEST:,}, and `top_k` from 0")
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ class Rephrase(Stage):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.routes:
+            raise RecipeError("`styles` names none")
         for condition, names in self.routes.items():
             if condition:
                 expressions.parse(condition)
@@ -110,12 +112,14 @@ class Rephrase(Stage):
                 raise RecipeError(f"`{name}` is {value}; it is from {low:g} to 1")
         if not 0 <= self.seed < 2**25:  # times candidates, it is sent, and some servers take 32 bits
             raise RecipeError(f"`seed` is {self.seed}; it is 0 or more and below {2**25:,}")
-        if self.server in ("", FILES):
-            raise RecipeError(f"`server` is '{self.server}'; env:NAME, a URL or {FILES}FOLDER is wanted")
         if asking.is_secret(self.server):
             raise RecipeError(
                 "`server` has a user, a password or a query, which do not belong in a recipe: put the URL in a "
                 "variable and say its name, as in env:CURATE_LLM"
+            )
+        if not self.server.startswith(("env:", FILES, "http://", "https://")) or self.server == FILES:
+            raise RecipeError(
+                f"`server` is {self.server!r}; env:NAME, a URL of http or https, or {FILES}FOLDER is wanted"
             )
 
     @property
@@ -178,6 +182,14 @@ class Rephrase(Stage):
         if self.embedding is not None:
             embedding.check(find(self.embedding), Use())
         return self
+
+    def prepared(self, out: str) -> None:
+        place = self.answers or store.join(out, ANSWERS)
+        if store.is_local(place) and not store.exists(store.parent(store.absolute(place))):
+            raise RecipeError(f"'rephrase': `answers` is {place}, and there is no folder {store.parent(place)}")
+        # Where answers are already there, all may be, and no server is needed.
+        if not self.server.startswith(FILES) and not store.exists(place):
+            self.service(place)
 
     @property
     def reads(self) -> tuple[str, ...]:
