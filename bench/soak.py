@@ -195,7 +195,7 @@ def shipped(name: str, *, shard_bytes: int, model: str | None) -> str:
             step["rephrase"] |= {"tokenizer": "demo/tokenizer.json", "model": "small"}
         if step.get("select", {}).get("name") == "real":
             step["select"]["keep"]["thin"] = THIN
-        if "mix" in step:
+        if "tokens" in step.get("mix", {}):
             step["mix"]["tokens"] = TOKENS
     return yaml.safe_dump(told, sort_keys=False)
 
