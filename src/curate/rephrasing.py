@@ -301,8 +301,9 @@ class _Rows:
         place = f"{self.documents['origin'][judged.row[index]].as_py()}#{style.name}"
         if not named:
             return place if style.assembly.layout == "document" else f"{place}.{judged.passage[index]}"
+        several = pc.max(judged.answered["candidate"]).as_py() > 0
         candidate = judged.answered["candidate"][index].as_py()
-        return f"{place}.{judged.passage[index]}" + (f".{candidate}" if candidate else "")
+        return f"{place}.{judged.passage[index]}" + (f".{candidate}" if several else "")
 
     def paired(self, judged: _Judged, index: int, seed: int) -> str:
         """A passage with some of its questions and answers behind it."""
