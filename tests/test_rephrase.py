@@ -349,7 +349,7 @@ def test_the_best_accepted_candidate_is_taken(folder: Path, best: str, direction
     surpassed = 0
     chosen = Counter[int]()
     for one in cut(folder, result):
-            names = [f"{one['origin']}.{candidate}" for candidate in range(4)]
+        names = [f"{one['origin']}.{candidate}" for candidate in range(4)]
         accepted = [candidate for candidate, name in enumerate(names) if name not in aside]
         assert not any(fate(one["text"], candidate) for candidate in accepted)
         if not accepted:
