@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from curate import recipe, styles
 from curate.execute import serial
+from curate.generate.request import PROBE
 from curate.run import Result, run
 
 TOLD = """\
@@ -109,6 +110,8 @@ class Generator:
         self.faulty = faulty
 
     def __call__(self, message: str, seed: int) -> Said:
+        if message == PROBE:
+            return Said("Hello to you.", 4)
         style, passage = self.asked(message)
         fault = fate(passage, seed) if self.faulty else ""
         text = paraphrase(passage, seed)

@@ -174,6 +174,21 @@ def test_a_good_reply():
         ("m", "m-2026-01-01", True),
         ("org/m", "m", True),
         ("m", "/models/m.gguf", True),
+        ("gpt-4o", "GPT-4o-2024-07-18", True),
+        ("gpt-4", "gpt-4-0613", True),
+        ("claude", "claude-20240229", True),
+        ("mistral-large", "mistral-large-2407", True),
+        ("mistral/Small", "mistral/small", True),
+        ("org/m", "/models/org/M.GGUF", True),
+        ("org/m", "org/m-2026-01-01", True),
+        ("gpt-4", "gpt-4o-mini", False),
+        ("gpt-4", "gpt-4-turbo-2024-04-09", False),
+        ("gpt-4", "gpt-4-32k", False),
+        ("gpt-4", "gpt-4-9999", False),
+        ("Llama-3", "Llama-3.1-8B", False),
+        ("small", "small-but-other", False),
+        ("m-2026-01-01", "m", False),
+        ("m", "", False),
         ("m", "n", False),
         ("m", 5, False),
     ],
@@ -206,6 +221,54 @@ def test_whatever_stands_in_a_field_is_an_answer_or_garbled(place, value):
     assert isinstance(found.answer.text, str)
     assert isinstance(found.answer.finish_reason, str)
     assert min(found.answer.prompt_tokens, found.answer.completion_tokens) >= 0
+
+
+BODY = '{"model": "m", "choices": [{"message": {"content": CONTENT}, "finish_reason": END}], "usage": USAGE}'
+
+
+def body(content='"x"', end='"stop"', usage="null"):
+    return BODY.replace("CONTENT", content).replace("END", end).replace("USAGE", usage).encode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (body(r'"x \ud83d y"'), "x \ufffd y"),
+        (body(r'"x \ud83d\ude00 y"'), "x \U0001f600 y"),
+        (body(end="null"), "x"),
+        (body(usage='{"cost": NaN}'), "x"),
+        (b"\xef\xbb\xbf" + body(), "x"),
+        (body('[{"type": "text", "text": "x"}, {"text": "y"}]'), "xy"),
+        (body('[{"type": "thinking", "thinking": []}, {"type": "text", "text": "x"}]'), "x"),
+        (body("[]"), ""),
+        (body("null"), ""),
+    ],
+)
+def test_odd_replies_that_can_be_read_are(tmp_path, raw, text):
+    found = reply.read(raw, key(1), names=("m",), prompt_tokens=7, seconds=0.1).answer
+    assert (found.text, found.finish_reason) == (text, "stop")
+    with Answers.open(str(tmp_path / "a")) as answers:
+        answers.put([found])
+        assert answers.read([key(1)])["text"].to_pylist() == [text]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        body('["x"]'),
+        body('[{"type": "image"}]'),
+        body("5"),
+        body(end="7"),
+        body().replace(b"finish_reason", b"end"),
+        body()[:-3],
+        "\xe9".encode("latin-1"),
+        b"[" * 100_000,
+        body().decode().encode("utf-16"),
+    ],
+)
+def test_replies_that_cannot_be_read_are_garbled(raw):
+    with pytest.raises(reply.Garbled):
+        reply.read(raw, key(1), names=("m",), prompt_tokens=7, seconds=0.1)
 
 
 @given(st.binary(max_size=50))

@@ -1,5 +1,6 @@
 """Files for batch services: written whole, read in any order and any state."""
 
+import gzip
 import json
 import random
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llm_server import answer, completion
 
-from curate.errors import RecipeError, StoreError
+from curate.errors import DataError, RecipeError, StoreError
 from curate.generate.answers import Answers
 from curate.generate.batch import Bad, Limits, export, load
 
@@ -115,3 +116,23 @@ def test_lines_of_every_kind_are_counted_and_placed(tmp_path):
     ]
     with Answers.open(str(tmp_path / "a")) as answers, pytest.raises(StoreError):
         load(str(tmp_path / "missing.jsonl"), answers)
+
+
+def test_files_in_another_form_are_one_clear_error(tmp_path):
+    requests = list(passages(5))
+    text = "\n".join(hosted(request, number) for number, request in enumerate(requests))
+    strange = {
+        "gzip": gzip.compress(text.encode()),
+        "UTF-16": text.encode("utf-16"),
+        "UTF-16: write": text.encode("utf-16-le"),
+        "zip": b"PK\x03\x04" + text.encode(),
+    }
+    with Answers.open(str(tmp_path / "a")) as answers:
+        for said, data in strange.items():
+            (tmp_path / "out.jsonl").write_bytes(data)
+            with pytest.raises(DataError, match=f"{said}.*nothing of it was taken"):
+                load(str(tmp_path / "out.jsonl"), answers)
+        assert len(answers) == 0
+        (tmp_path / "out.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode())
+        loaded = load(str(tmp_path / "out.jsonl"), answers)
+        assert (loaded.answered, loaded.bad) == (5, 0)

@@ -32,9 +32,11 @@ def test_two_runs_together_keep_within_a_budget(tmp_path_factory, events, tokens
             purse, mine = purses[which], out[which]
             cost = budget.cost(prompt, made)
             if event == "send":
-                if not purse.reserve(cost):
+                granted = purse.reserve(cost)
+                if not granted:
                     write(which)
-                if purse.reserve(cost):
+                    granted = purse.reserve(cost)
+                if granted:
                     mine.append((cost, prompt, made))
             elif event == "write":
                 write(which)
@@ -114,11 +116,33 @@ def test_an_estimate_that_was_too_low_is_mended(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"name": ""}, {"tokens": -1}, {"money": 1.0}, {"input_price": -1.0}, {"money": float("nan")}]
+    "wrong",
+    [
+        {"name": ""},
+        {"tokens": -1},
+        {"money": 1.0},
+        {"money": 1.0, "input_price": 1e-7},
+        {"money": 1.0, "input_price": 0.1, "output_price": 9e-7},
+        {"input_price": -1.0},
+        {"money": float("nan")},
+    ],
 )
 def test_budgets_that_are_none(wrong):
     with pytest.raises(RecipeError, match="budget"):
         Budget(**{"name": "b"} | wrong)
+
+
+def test_what_this_run_has_set_aside_is_not_told_as_lost(tmp_path):
+    with Answers.open(str(tmp_path / "a")) as answers, served() as server:
+        with pytest.raises(Unanswered, match="used up") as caught:
+            got(passages(20), answers, small(server.url, budget=Budget("b", tokens=17)))
+        assert "set aside by runs" not in str(caught.value)
+        assert "0 of 17 tokens are spent" in str(caught.value)
+        answers.account([], Lease.new("b", Amount(17, 0)), Spending(0, 0, 0, Amount(5, 0)))
+        with pytest.raises(
+            Unanswered, match=r"5 of 17 tokens are spent.*\(5 tokens were set aside by runs that died\)"
+        ):
+            got(passages(20), answers, small(server.url, budget=Budget("b", tokens=17)))
 
 
 def test_a_lease_is_what_is_left():

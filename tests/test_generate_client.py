@@ -1,24 +1,33 @@
 """`fetch` against a server that fails in every way: nothing is lost, asked again or told that should not be."""
 
 import asyncio
+import base64
+import importlib.util
+import json
 import logging
+import os
 import pickle
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
+import llm_server
 import pytest
 from generated import KEY, asked, got, passages, quiet, small
 from llm_server import FAULTS, answer, mixed, served
 
-from curate.errors import AssetError, RecipeError, Unanswered
-from curate.generate import lanes
+from curate.errors import AssetError, BusyError, RecipeError, StoreError, Unanswered
+from curate.generate import endings, lanes, reply
 from curate.generate.answers import Answers
+from curate.generate.budget import Budget
 from curate.generate.client import Service, fetch, service
+from curate.generate.request import PROBE
 
 
 @pytest.fixture
@@ -78,7 +87,20 @@ def test_a_source_that_fails_leaves_what_was_answered(answers):
 
 
 @pytest.mark.parametrize(
-    "fault", [*FAULTS, "unended", "huge", "500", "503", "408", "409", "425", "429", "429:0", "202"]
+    "fault",
+    [
+        *(one for one in FAULTS if one != "wrong_model"),
+        "unended",
+        "huge",
+        "500",
+        "503",
+        "408",
+        "409",
+        "425",
+        "429",
+        "429:0",
+        "202",
+    ],
 )
 def test_a_fault_is_met_with_another_try(answers, fault, monkeypatch):
     monkeypatch.setattr(lanes, "LARGEST", 1 << 20)
@@ -157,10 +179,10 @@ def test_a_request_that_is_refused_is_an_answer(answers, status):
 def test_when_all_of_the_first_are_refused_none_of_it_is_kept(answers):
     with (
         served(lambda text, attempt: "400") as server,
-        pytest.raises(AssetError, match=r"first \d+ requests were all refused.*context length"),
+        pytest.raises(AssetError, match=r"\d+ requests in a row were refused, the last with 400.*context length"),
     ):
         got(passages(500), answers, small(server.url, breaker=20))
-    assert len(answers) < 16  # what was out when it became clear
+    assert len(answers) == 0
     assert server.seen.requests.total() < 60
 
 
@@ -284,3 +306,223 @@ def test_a_certificate_that_nobody_signed_ends_the_run_before_a_word_is_said(ans
     with served(tls=context) as server, pytest.raises(AssetError, match="its certificate is not valid"):
         got(passages(5), answers, small(server.url))
     assert server.seen.requests.total() == 0
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("count", [1, 5, 19, 200])
+def test_a_server_that_refuses_everything_is_believed_nothing(answers, count):
+    with (
+        served(lambda text, attempt: "400") as server,
+        pytest.raises(AssetError, match=r"refused with 400: passage number \d+; and so was a request of one word"),
+    ):
+        got(passages(count), answers, small(server.url))
+    assert len(answers) == 0
+    with served() as server:
+        assert got(passages(count), answers, small(server.url)).answered == count
+
+
+def test_a_limit_that_is_met_on_the_way_leaves_only_answers(answers):
+    seen = Counter()
+
+    def limited(text, attempt):
+        seen["all"] += 1
+        return "ok" if seen["all"] <= 30 else "400"
+
+    with served(limited) as server:
+        with pytest.raises(AssetError, match="these refusals are not kept"):
+            got(passages(400), answers, small(server.url))
+        assert len(answers) == 30
+        assert server.seen.requests.total() < 30 + 20 + 2 * 16 + 1
+        server.faults = lambda text, attempt: "ok"
+        assert got(passages(400), answers, small(server.url)).held == 30
+    assert texts(answers, 400) == wanted(400)
+
+
+@pytest.mark.parametrize("bad", [{5}, {19}, set(range(20)) - {3}, set(range(20))], ids=["one", "last", "most", "all"])
+def test_refusals_are_kept_where_the_server_answers_a_word(answers, bad):
+    with served(lambda text, attempt: "413" if text.split()[-1] in map(str, bad) else "ok") as server:
+        outcome = got(passages(20), answers, small(server.url, breaker=5))
+        assert (outcome.refused, outcome.answered) == (len(bad), 20 - len(bad))
+        probes = server.seen.requests[PROBE]
+        assert outcome.sent == 20 + probes
+        assert probes <= 5
+        assert got(passages(20), answers, small(server.url)).sent == 0
+    assert len(answers) == 20
+    keys = [request.key for request in passages(20)]
+    errors = answers.read(keys)["error"].to_pylist()
+    assert [number for number, error in enumerate(errors) if error] == sorted(bad)
+    assert answers.forget_refused() == len(bad)
+    assert answers.held(keys) == {key for number, key in enumerate(keys) if number not in bad}
+
+
+def test_a_word_that_nobody_answers_leaves_refusals_open(answers):
+    with (
+        served(lambda text, attempt: "500" if text == PROBE else "413" if text.endswith("9") else "ok") as server,
+        pytest.raises(Unanswered, match=r"\d+ requests? (is|are) open \(500\)"),
+    ):
+        got([asked("passage number 9")], answers, small(server.url, tries=2))
+    assert len(answers) == 0
+
+
+def test_a_word_is_paid_from_the_budget(answers):
+    with served(lambda text, attempt: "ok" if text == PROBE else "413") as server:
+        got(passages(3), answers, small(server.url, budget=Budget("b", tokens=1000)))
+        assert answers.spent("b").all.tokens == server.seen.charged > 0
+        answers.forget_refused()
+        with pytest.raises(Unanswered, match="raise tokens"):
+            got(passages(3), answers, small(server.url, budget=Budget("c", tokens=5)))
+
+
+# ---------------------------------------------------------------- one at a time
+
+
+def test_two_processes_do_not_ask_for_the_same(tmp_path):
+    path = str(tmp_path / "answers.sqlite")
+    client = Path(__file__).with_name("generated.py")
+    with served(seconds=0.1) as server:
+        command = [sys.executable, str(client), server.url, path, "160", "5", "0"]
+        environment = os.environ | {"PYTHONPATH": str(client.parents[1] / "src")}
+        first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+        while not server.seen.requests:
+            time.sleep(0.01)
+        second = subprocess.run(command, env=environment, capture_output=True, text=True)
+        with Answers.open(path) as answers:
+            read = answers.read([request.key for request in passages(160)])
+            assert 0 < read.num_rows - read["text"].null_count < 160, "reading is free meanwhile"
+        assert second.returncode == 1
+        assert f"BusyError: {path}: process {first.pid} on " in second.stderr.replace("curate.errors.", "")
+        assert "run again when it has ended" in second.stderr
+        assert first.wait(60) == 0, first.stderr.read()
+        first.stderr.close()
+        assert subprocess.run(command, env=environment).returncode == 0
+        assert set(server.seen.requests.values()) == {1}
+        assert len(server.seen.requests) == 160
+
+
+def test_a_run_that_needs_no_server_needs_no_store_of_its_own(answers):
+    with served() as server:
+        got(passages(5), answers, small(server.url))
+        with Answers.open(answers.path) as other, other.hold():
+            assert got(passages(5), answers, small(server.url)).held == 5
+            with pytest.raises(BusyError, match="two at a time would pay"):
+                got(passages(6), answers, small(server.url))
+        assert got(passages(6), answers, small(server.url)).answered == 1
+
+
+def test_a_store_that_is_removed_ends_the_run(tmp_path):
+    path = tmp_path / "answers.sqlite"
+
+    def faults(text, attempt):
+        if text.endswith("number 50"):
+            path.unlink()
+        return "ok"
+
+    with served(faults) as server, Answers.open(str(path)) as answers:
+        with pytest.raises(StoreError, match="was removed or exchanged"):
+            got(passages(3000), answers, small(server.url))
+        assert server.seen.requests.total() < 200
+
+
+# ---------------------------------------------------------------- another model
+
+
+def test_answers_of_another_model_end_the_run_before_they_cost_much(answers):
+    with (
+        served(lambda text, attempt: "wrong_model", seconds=0.02) as server,
+        pytest.raises(AssetError, match=r"of model 'quite-another', 'small' was asked for.*`model:`"),
+    ):
+        got(passages(400), answers, small(server.url, most=4))
+    assert server.seen.requests.total() <= 8
+    assert len(answers) == 0
+
+
+def test_one_answer_of_another_model_is_met_with_another_try(answers):
+    with served(lambda text, attempt: "wrong_model" if text.endswith("7") and attempt < 3 else "ok") as server:
+        assert got(passages(20), answers, small(server.url)).answered == 20
+
+
+# ---------------------------------------------------------------- secrets that are cut
+
+
+@pytest.mark.parametrize("at", range(150, 205, 9))
+@pytest.mark.parametrize("form", ["json", "plain", "object"])
+def test_no_part_of_a_key_is_left_where_a_complaint_is_cut(at, form):
+    known = Service(f"http://me:p%40ss{KEY}@h/v1?token=very-hidden", key=KEY)
+    for secret in (KEY, f"p@ss{KEY}", f"p%40ss{KEY}", "very-hidden"):
+        said = "x" * at + secret + " y" * 100
+        body = {
+            "json": json.dumps({"error": {"message": said}}),
+            "plain": said,
+            "object": json.dumps({"detail": [said]}),
+        }
+        shown = reply.complaint(body[form].encode(), known.clean)
+        assert len(shown) <= 200
+        assert not any(shown.endswith(secret[:size]) for size in range(3, len(secret)))
+        assert secret not in shown
+
+
+@pytest.mark.parametrize("before", [0, 60, 70, 75, 79])
+def test_no_part_of_a_key_is_left_in_the_name_of_a_model(answers, before, monkeypatch):
+    monkeypatch.setattr(
+        llm_server, "completion", lambda model, *_: {"model": "x" * before + KEY, "choices": [], "usage": None}
+    )
+    with served() as server, pytest.raises(AssetError, match="of model ") as caught:
+        got(passages(5), answers, small(server.url))
+    name = str(caught.value).partition("of model ")[2].split("'")[1]
+    assert name.rstrip("*") == "x" * before
+
+
+def test_a_place_to_go_on_to_is_shown_without_the_key():
+    clean = Service("http://h", key=KEY).clean
+    assert KEY not in endings.status(302, clean(f"http://elsewhere/{KEY}/x"), "")
+
+
+def test_user_and_password_are_decoded_and_hidden_in_both_forms():
+    known = Service("http://u%20x:p%40ss%C3%A9@h/v1")
+    assert base64.b64decode(known.authorization.split()[1]).decode() == "u x:p@ssé"
+    assert known.clean("p@ssé, p%40ss%C3%A9 and u x:p@ssé") == "***, *** and ***"
+
+
+# ---------------------------------------------------------------- what cannot be asked
+
+
+@pytest.mark.parametrize(
+    "base", ["http://ho st/v1", "http://h\x07/v1", "http://h\n/v1", "http://" + "a" * 64 + ".org", "http://a..b/v1",
+             "http://h/a b", "http://<h>/v1", "http://\u2488com/v1"],
+)  # fmt: skip
+def test_an_address_that_nobody_can_ask_is_the_users_to_mend(answers, base):
+    with pytest.raises(RecipeError, match="address"):
+        got(passages(1), answers, small(base))
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        ("socks5://127.0.0.1:9", "socksio|cannot|used"),
+        ("ftp://127.0.0.1:9", "HTTP_PROXY"),
+        ("http://secret-user:pw@127.0.0.1:99999", "HTTP_PROXY"),
+        ("http://" + "a" * 64 + ":80", "HTTP_PROXY"),
+        ("http://", "HTTP_PROXY"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_said_so(answers, monkeypatch, proxy, said):
+    for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises((RecipeError, Unanswered), match=said) as caught:
+        got(passages(1), answers, small("http://somewhere.invalid", tries=1))
+    assert "secret-user" not in str(caught.value)
+    if importlib.util.find_spec("socksio") is None:
+        assert isinstance(caught.value, RecipeError)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_certificates_that_cannot_be_read_are_said_so(answers, monkeypatch, tmp_path, there):
+    file = tmp_path / "certificates.pem"
+    if there:
+        file.write_text("none")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with served() as server, pytest.raises(AssetError, match=r"SSL_CERT_FILE=.*certificates\.pem"):
+        got(passages(1), answers, small(server.url))

@@ -87,7 +87,7 @@ ONLY = {
     "rich": ("report", "preview", "near_report", "compare_report", "mix_report", "fit.regmix_report"),
     "numba": ("kernels",),
     "llvmlite": ("kernels",),
-    "fcntl": ("store", "serving"),
+    "fcntl": ("store", "serving", "generate.answers"),
     "sentencex": ("passages",),
     "tokenizers": ("stages.tokenize", "stages.rephrase", "demo", "token_table", "passages"),
     "fastokens": ("stages.tokenize",),

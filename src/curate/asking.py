@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from curate.generate.progress import Outcome, Progress
     from curate.generate.request import Request
 
+_LEAST = 1e-6  # a price per million tokens; money is counted in 1e-12 of the currency
 _UNITS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
@@ -52,6 +53,12 @@ class Limits:
             raise RecipeError(f"`limits.timeout` is {self.timeout}; seconds, more than 0, are wanted")
         if self.money is not None and not (self.input_price or self.output_price):
             raise RecipeError("`limits.money` needs `input_price` and `output_price`, per million tokens")
+        for name in ("input_price", "output_price"):
+            if self.money is not None and 0 < getattr(self, name) < _LEAST:
+                raise RecipeError(
+                    f"`limits.{name}` is {getattr(self, name):g}: too little to be counted. Prices are per million "
+                    "tokens; is this the price of one?"
+                )
         if self.tokens is not None:
             token_limit(self.tokens)
 

@@ -1,7 +1,8 @@
-"""The verb `rephrase`: files for a batch service, and its results. Nothing heavy is imported before it runs.
+"""The verb `rephrase`: files for a batch service, its results, and refusals. Nothing heavy is imported before it runs.
 
 `export` runs a recipe as far as its `rephrase` steps and writes the requests without an answer, `import` takes results
-into the store of answers, and `curate run` goes on from there. Results may come in any order, from any service, in
+into the store of answers, and `curate run` goes on from there. `forget` lets go of refusals, so that they are asked for
+again. Results may come in any order, from any service, in
 part, and twice.
 """
 
@@ -34,6 +35,9 @@ def register(add: Add, show: Show) -> None:
             told = load(options.run, options.files, answers=options.answers)
             show(told, options, results)
             return _ended(told)
+        if options.action == "forget":
+            show(forget(options.run, answers=options.answers), options, forgotten)
+            return 0
         from curate import recipe, report
         from curate.execute import pool
 
@@ -44,8 +48,8 @@ def register(add: Add, show: Show) -> None:
         show(told, options, requests)
         return 0
 
-    text = "write requests of `rephrase` as files for a batch service, or take its results in"
-    actions = add("rephrase", verb, text).add_subparsers(dest="action", metavar="export|import", required=True)
+    text = "write requests of `rephrase` as files for a batch service, take its results in, or let go of refusals"
+    actions = add("rephrase", verb, text).add_subparsers(dest="action", metavar="export|import|forget", required=True)
     out = actions.add_parser("export", help="run a recipe as far as its rephrase steps, and write what is unanswered")
     out.add_argument("recipe", metavar="RECIPE.yaml")
     out.add_argument("--out", required=True, metavar="RUN", help="folder of the run, as for `run`")
@@ -57,8 +61,11 @@ def register(add: Add, show: Show) -> None:
     back = actions.add_parser("import", help="take files of results into the store of answers")
     back.add_argument("run", metavar="RUN")
     back.add_argument("files", nargs="+", metavar="FILE", help="results, one JSON object a line")
-    back.add_argument("--answers", metavar="STORE", help="where the recipe says `answers:` (default the run's own)")
-    for sub in (out, back):
+    anew = actions.add_parser("forget", help="let go of answers that are refusals, so that they are asked for again")
+    anew.add_argument("run", metavar="RUN")
+    for sub in (back, anew):
+        sub.add_argument("--answers", metavar="STORE", help="where the recipe says `answers:` (default the run's own)")
+    for sub in (out, back, anew):
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON for machines")
 
 
@@ -108,15 +115,12 @@ def load(out: str, files: Sequence[str], *, answers: str | None = None) -> Told:
     from curate import store
     from curate.generate import batch
     from curate.generate.answers import Answers
-    from curate.outputs import state
-    from curate.stages.rephrase import ANSWERS, Rephrase
 
-    if not any(step["kind"] == Rephrase.kind for step in state(out)):
-        raise RecipeError(f"the run in {out} has no `rephrase` step: nothing would read these answers")
+    place, told = _store(out, answers), []
     for file in files:
         if not store.exists(file):
             raise RecipeError(f"there is no file {file}")
-    place, told = answers or store.join(out, ANSWERS), []
+        batch.examine(file)
     with Answers.open(place) as held:
         for file in files:
             loaded = batch.load(file, held)
@@ -124,6 +128,26 @@ def load(out: str, files: Sequence[str], *, answers: str | None = None) -> Told:
             told.append({"file": file, **counts, "places": [one._asdict() for one in loaded.places]})
     total = {name: sum(one[name] for one in told) for name in (*_COUNTS, "estimated")}
     return {"run": out, "answers": place, "files": told, "total": total}
+
+
+def forget(out: str, *, answers: str | None = None) -> Told:
+    """Let go of all refusals in the store of the run in `out`, or in `answers`: `forgotten` says how many. RecipeError
+    where no run or no store is, BusyError while a run asks for answers to the store."""
+    from curate import store
+    from curate.generate.answers import Answers
+
+    place = _store(out, answers)
+    if not store.exists(place):
+        raise RecipeError(f"there is no store of answers {place}; name the one of the recipe's `answers:` by --answers")
+    with Answers.open(place) as held, held.hold():
+        return {"run": out, "answers": place, "forgotten": held.forget_refused()}
+
+
+def forgotten(told: Told) -> None:
+    """What `forget` tells, on standard output."""
+    count = told["forgotten"]
+    more = "; a run whose `rephrase` step is not done asks for them again" if count else ""
+    sys.stdout.write(f"{told['answers']}: {count:,} refusal{'' if count == 1 else 's'} forgotten{more}\n")
 
 
 def requests(told: Told) -> None:
@@ -164,6 +188,17 @@ def results(told: Told) -> None:
     ]
     lines += [f"{one['file']}:{bad['line']}: {bad['reason']}" for one in told["files"] for bad in one["places"]]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _store(out: str, answers: str | None) -> str:
+    """The store of a run that has a `rephrase` step."""
+    from curate import store
+    from curate.outputs import state
+    from curate.stages.rephrase import ANSWERS, Rephrase
+
+    if not any(step["kind"] == Rephrase.kind for step in state(out)):
+        raise RecipeError(f"the run in {out} has no `rephrase` step: nothing would read these answers")
+    return answers or store.join(out, ANSWERS)
 
 
 def _to_files(

@@ -2,7 +2,8 @@
 
 Write-ahead log, one transaction for each group of answers: what `put` has returned from survives the death of the
 process. A machine that loses power may lose the last transactions, not the file (`synchronous=NORMAL`): they are asked
-again. Several processes may use one file; the first answer to a key stays.
+again. Several processes may read and write one file, and the first answer to a key stays; one at a time may `hold` it,
+which is who asks for answers: two would ask, and pay, for the same ones.
 
 The file also has what was spent, by the name of a budget, and what runs have on lease of it (see `budget`).
 
@@ -10,8 +11,11 @@ The catch: SQLite needs a file system whose locks work, so a local one, and a fo
 """
 
 import contextlib
+import fcntl
 import itertools
+import os
 import secrets
+import socket
 import sqlite3
 import threading
 import time
@@ -22,7 +26,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from curate import store
-from curate.errors import DataError, RecipeError, StoreError
+from curate.errors import BusyError, DataError, RecipeError, StoreError
 from curate.generate.budget import Amount, Spending
 
 _FORMAT = 1
@@ -86,6 +90,7 @@ class Answers:
         self.path = path
         self._connection = connection
         self._lock = threading.RLock()
+        self._file: tuple[int, int] | None = None
 
     @staticmethod
     def open(path: str) -> "Answers":
@@ -100,6 +105,7 @@ class Answers:
         answers = Answers(connection, path)
         try:
             answers._prepare()
+            answers._file = _identity(path)
         except BaseException:
             connection.close()
             raise
@@ -159,6 +165,38 @@ class Answers:
         with self._writing() as connection:
             connection.executemany("DELETE FROM answers WHERE key = ?", [(_raw(key),) for key in keys])
 
+    def forget_refused(self) -> int:
+        """Let go of all answers that are refusals; gives how many there were."""
+        with self._writing() as connection:
+            return connection.execute("DELETE FROM answers WHERE error != ''").rowcount
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Be the one who asks for answers to this store; BusyError if another is. A lock of the kernel on a file beside
+        the store, so it ends with the process, however that ends. Not on the store itself: closing that a second time
+        would drop SQLite's own locks."""
+        path = os.path.realpath(self.path) + ".lock"
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.read(file, 400).decode(errors="replace").strip() or "another process"
+                raise BusyError(
+                    f"{self.path}: {holder} is asking for answers to this store, and two at a time would pay for the "
+                    "same ones twice; run again when it has ended, to go on from what it got"
+                ) from error
+            except OSError as error:
+                raise StoreError(f"cannot lock {path}: {error.strerror}") from error
+            os.ftruncate(file, 0)
+            os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            yield
+        finally:
+            os.close(file)
+
     def account(self, batch: Iterable[Answer], lease: "Lease", spending: Spending) -> Amount:
         """`put`, and in the same transaction what was spent; gives what the lease is now: what is wanted, or less if
         the budget has less. Leases of other runs count, so all runs together keep within it."""
@@ -210,6 +248,11 @@ class Answers:
         with self._lock, _told(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                if _identity(self.path) != self._file:
+                    raise StoreError(
+                        f"{self.path} was removed or exchanged while it was in use, so what came last cannot be kept; "
+                        "put it back, or run again to ask for all that is missing"
+                    )
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -254,6 +297,15 @@ def _spent(connection: sqlite3.Connection, budget: str) -> Spent:
     row = connection.execute(f"SELECT {sums} FROM spent WHERE budget = ?", (budget,)).fetchone()
     prompt, made, money, tokens, leased = map(int, row)
     return Spent(prompt, made, money, Amount(tokens, leased))
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file this is; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _raw(key: str) -> bytes:

@@ -6,6 +6,7 @@ completion in `response.body` (hosted services) and in `response` itself (some v
 """
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from curate import store
-from curate.errors import RecipeError
+from curate.errors import DataError, RecipeError
 from curate.generate import reply
 from curate.generate.answers import Answer, Answers
 from curate.generate.request import Request
@@ -23,6 +24,16 @@ URL = "/v1/chat/completions"
 _GROUP = 1000
 _SHOWN = 20
 _LONGEST = 32 << 20
+_MARK = b"\xef\xbb\xbf"
+_STRANGE = {
+    b"\x1f\x8b": "compressed (gzip): unpack it",
+    b"PK\x03\x04": "compressed (zip): unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed (zstd): unpack it",
+    b"\xff\xfe": "UTF-16: write it as UTF-8",
+    b"\xfe\xff": "UTF-16: write it as UTF-8",
+    b"{\0": "UTF-16: write it as UTF-8",
+    b"\0{": "UTF-16: write it as UTF-8",
+}
 
 
 @dataclass(frozen=True)
@@ -81,9 +92,20 @@ def export(requests: Iterable[Request], folder: str, limits: Limits | None = Non
     return files
 
 
+def examine(path: str) -> None:
+    """DataError for a file of results that is compressed or no UTF-8, as its first bytes say."""
+    with store.open_input(path) as file:
+        head = file.read(4)
+    for mark, what in _STRANGE.items():
+        if head.startswith(mark):
+            raise DataError(f"{path} is {what} first; lines of JSON are wanted, nothing of it was taken")
+
+
 def load(path: str, answers: Answers, asked: "Iterable[str] | None" = None) -> Loaded:
     """Take a file of results into the store. `asked` are the keys that were sent; without it every id that has the form
-    of a key is one. A line that is cut off or otherwise bad is counted and told, and the others are taken."""
+    of a key is one. A line that is cut off or otherwise bad is counted and told, and the others are taken. DataError,
+    and nothing is taken, if the file is compressed or no UTF-8."""
+    examine(path)
     known = None if asked is None else set(asked)
     loaded = Loaded()
     with store.open_input(path) as file:
@@ -114,8 +136,8 @@ def _lines(requests: Iterable[Request], limits: Limits) -> Iterator[bytes]:
 def _take(line: bytes, number: int, known: set[str] | None, found: dict[str, Answer], loaded: Loaded) -> None:
     """One line of results."""
     try:
-        raw = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        raw = reply.parsed(line)
+    except ValueError:
         _bad(loaded, number, "no JSON" if line.endswith(b"\n") else "cut off")
         return
     key = raw.get("custom_id") if isinstance(raw, dict) else None
@@ -150,7 +172,7 @@ def _result(raw: dict[str, Any], key: str) -> reply.Read | None:
     body = response.get("body", response)
     status = response.get("status_code", 200)
     if status in reply.REFUSED:
-        error = f"{status}: {reply.complaint(orjson.dumps(body))}"
+        error = f"{status}: {reply.complaint(json.dumps(body).encode())}"
         return reply.Read(Answer(key, "", "", 0, 0, 0.0, error), False)
     if status != 200 or raw.get("error") is not None:
         return None

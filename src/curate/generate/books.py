@@ -4,6 +4,8 @@ Answers are stored in groups, one transaction each with what was spent for them,
 """
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -44,10 +46,24 @@ class Books:
         self._filled = asyncio.Event()
         self._ending = False
         self._thread = ThreadPoolExecutor(1, "answers")
+        self._hold = contextlib.ExitStack()
+        self._holds = False
 
     async def held(self, keys: list[str]) -> set[str]:
-        """Those of `keys` that have an answer."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._answers.held, keys)
+        """Those of `keys` that have an answer. If some have none, this run is from now on the one that asks for answers
+        to the store; BusyError if another is."""
+        run = asyncio.get_running_loop().run_in_executor
+        held = await run(self._thread, self._answers.held, keys)
+        if len(held) == len(keys) or self._holds:
+            return held
+        await run(self._thread, self._hold.enter_context, self._answers.hold())
+        self._holds = True
+        return await run(self._thread, self._answers.held, keys)  # another may have asked until just now
+
+    @property
+    def lease(self) -> Amount:
+        """What this run has on lease."""
+        return self._purse.lease if self._purse else NOTHING
 
     async def afford(self, call: Call) -> bool:
         """Set aside what the request may cost. False if the store does not grant it now."""
@@ -67,8 +83,17 @@ class Books:
 
     def answered(self, call: Call, found: Read) -> None:
         """Keep an answer and count what it cost."""
+        self.outcome.answered += 1
+        self._charge(call, found)
+        self._keep(found.answer)
+
+    def probed(self, call: Call, found: Read) -> None:
+        """Count what an answer cost that is none to a passage."""
+        self.busy -= 1
+        self._charge(call, found)
+
+    def _charge(self, call: Call, found: Read) -> None:
         answer, outcome = found.answer, self.outcome
-        outcome.answered += 1
         outcome.estimated += found.estimated
         outcome.input_tokens += answer.prompt_tokens
         outcome.output_tokens += answer.completion_tokens
@@ -79,14 +104,14 @@ class Books:
         if self._purse:
             self._purse.learn(call.request, prompt)
             self._purse.settle(call.cost, prompt, made)
-        self._keep(answer)
 
-    def refused(self, call: Call, answer: Answer) -> None:
-        """Keep the answer that there will be none."""
-        self.outcome.refused += 1
-        if self._purse:
-            self._purse.release(call.cost)
-        self._keep(answer)
+    def refused(self, answers: Sequence[Answer]) -> None:
+        """Keep the answers that there will be none; their tries were `uncharged`. They have slots until they are
+        stored, as all have that are to be."""
+        self.outcome.refused += len(answers)
+        self.busy += len(answers)
+        for answer in answers:
+            self._keep(answer)
 
     def uncharged(self, call: Call) -> None:
         """A try ended of which the server did nothing."""
@@ -115,13 +140,19 @@ class Books:
     async def close(self, keeping: "asyncio.Task[None]") -> None:
         """Store what is left and give the lease back, unless the store has failed."""
         self._ending = True
+        try:
+            await self._settle(keeping)
+        finally:
+            self._thread.shutdown()
+            self._hold.close()
+
+    async def _settle(self, keeping: "asyncio.Task[None]") -> None:
         if self._purse:
             self._purse.close()
         self._filled.set()
         await asyncio.wait([keeping])
         if not keeping.cancelled() and keeping.exception() is None:
             await self._commit()
-        self._thread.shutdown()
 
     async def _commit(self) -> None:
         """Only when its answer is in the store is the slot of a request free."""

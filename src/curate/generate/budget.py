@@ -20,6 +20,9 @@ from curate.generate.request import Request
 UNIT = 10**12
 """Parts that one unit of the currency has."""
 
+LEAST = 1e-6
+"""The least price per million tokens: a unit for each."""
+
 ENDLESS = (1 << 62) - 1
 
 
@@ -66,6 +69,12 @@ class Budget:
                 raise RecipeError(f"budget '{self.name}': {name} is {value}; 0 or more is wanted")
         if self.money is not None and not self.input_price and not self.output_price:
             raise RecipeError(f"budget '{self.name}' limits money: it needs input_price and output_price")
+        for name in ("input_price", "output_price"):
+            if self.money is not None and 0 < getattr(self, name) < LEAST:
+                raise RecipeError(
+                    f"budget '{self.name}': {name} is {getattr(self, name):g} per million tokens, too little to be "
+                    "counted; is it the price of one token?"
+                )
 
     def cost(self, prompt: int, made: int) -> Amount:
         """Tokens and money of a request."""

@@ -29,9 +29,11 @@ def fetch(
 ) -> Outcome:
     """Answers to all of `requests`, in the store; `report` is called each second and at the end.
 
-    AssetError: the server will have none of our requests (key, address, model, certificate, sampling): the run stops at
-    once. Unanswered: some requests are open, since they failed all their tries, or the server failed `breaker` requests
-    in a row, or the budget is used up. What was answered is stored in any case.
+    AssetError: the server will have none of our requests (key, address, model, certificate, sampling, account), or
+    answers for another model: the run stops at once. RecipeError: its address or the proxy is none that can be used.
+    Unanswered: some requests are open, since they failed all their tries, or the server failed `breaker` requests in a
+    row, or the budget is used up. BusyError: another run asks for answers to this store. What was answered is stored in
+    any case; a refusal is stored if the server answered something after it.
     """
 
     async def main() -> Outcome:

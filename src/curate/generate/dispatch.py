@@ -3,6 +3,10 @@
 One event loop. A request holds its slot from the moment it is sent until its answer is in the store, so a process that
 dies loses no more than was out. One that failed waits for its next try without a slot. Requests are read ahead by some
 hundred, in a thread, since what makes them may have to read and compute.
+
+A refusal is kept when it is known to be about its own request, which it is not where the account is at its limit or a
+proxy is in the way. So refusals wait for a good answer after them; when `breaker` of them wait, or no other request is
+left, one word is asked for instead of a passage, and if that is refused too, the run ends and keeps none of them.
 """
 
 import asyncio
@@ -21,11 +25,13 @@ from curate.generate.feed import Feed
 from curate.generate.lanes import Failure, Lanes, Reply
 from curate.generate.limits import Limit, backoff, retry_after
 from curate.generate.progress import Outcome, Progress
-from curate.generate.request import Request
+from curate.generate.request import Request, probe
 from curate.generate.service import Service
 
 _GRACE = 2.0  # seconds that requests have to come back when the server will have none of ours
 _REPORTS = 1.0
+_OTHERS = 3  # answers of another model, each of them paid for, before any of the right one
+_NAME = 80
 
 
 class Dispatch:
@@ -47,7 +53,9 @@ class Dispatch:
         self._deadline: float | None = None
         self._crash: BaseException | None = None
         self._reasons: list[str] = []
-        self._refused_first: list[str] | None = []
+        self._refusals: list[tuple[Call, Answer]] = []
+        self._probe: Call | None = None
+        self._others, self._most_others = 0, _OTHERS
         self._started = time.monotonic()
         self._told = (self._started, 0)
 
@@ -69,9 +77,6 @@ class Dispatch:
                 self.outcome.seconds = time.monotonic() - self._started
         if self._crash:
             raise self._crash
-        if self._refused_first and isinstance(self.stopped, AssetError):
-            self._answers.forget(self._refused_first)
-            self.outcome.refused -= len(self._refused_first)
         report(self._progress())
 
     async def _dispatch(self) -> None:
@@ -79,8 +84,7 @@ class Dispatch:
             now = time.monotonic()
             call = self._next(now) if self.stopped is None and self._limit.room(self._books.busy, now) else None
             if call is None:
-                idle = self._feed.ended and not self._ready and not self._later
-                if not self._books.busy and (self.stopped or idle):
+                if not self._books.busy and (self.stopped or (self._idle() and not self._refusals)):
                     return
                 await self._rest()
             elif await self._books.afford(call):
@@ -88,11 +92,20 @@ class Dispatch:
             else:
                 await self._short(call)
 
+    def _idle(self) -> bool:
+        """Nothing is left to send."""
+        return self._feed.ended and not self._ready and not self._later
+
     def _next(self, now: float) -> Call | None:
-        """What to send: what has waited long enough, else something new, as long as not too much is waiting."""
+        """What to send: what has waited long enough, else something new, as long as not too much is waiting. Where
+        refusals are in doubt, a probe and nothing new."""
         if self._later and self._later[0][0] <= now:
             return heapq.heappop(self._later)[2]
-        if self._ready and len(self._later) < 2 * self._service.most:
+        doubtful = len(self._refusals) >= self._service.breaker
+        if self._probe is None and (doubtful or (self._refusals and self._idle() and not self._books.busy)):
+            self._probe = Call(probe(self._refusals[-1][0].request))
+            return self._probe
+        if self._ready and not doubtful and len(self._later) < 2 * self._service.most:
             call = self._ready.popleft()
             self._feed.taken()
             return call
@@ -118,13 +131,18 @@ class Dispatch:
 
     async def _short(self, call: Call) -> None:
         """There is no budget for a request: perhaps when others are back, which may have cost less than they might."""
-        self._ready.appendleft(call)
+        if call is self._probe:
+            self._probe = None  # made again
+        else:
+            self._ready.appendleft(call)
         if self._books.busy:
             await self._rest()
             return
         spent = await self._books.exhausted(call)
         if spent is not None:
-            self._stop(Unanswered(endings.exhausted(self._service, spent, call.cost, self._standing())))
+            self._stop(
+                Unanswered(endings.exhausted(self._service, spent, self._books.lease, call.cost, self._standing()))
+            )
 
     def _send(self, call: Call) -> None:
         call.tries += 1
@@ -161,13 +179,13 @@ class Dispatch:
             names, estimate = service.called, call.request.prompt_tokens
             try:
                 found = reply.read(got.body, key, names=names, prompt_tokens=estimate, seconds=seconds)
+            except reply.Other as error:
+                raise self._other(reply.cut(error.found, service.clean, _NAME)) from None
             except reply.Garbled as error:
                 raise Failure(f"garbled: {error}", charged=True) from None
-            self._failing, self._refused_first = 0, None
-            self._limit.good(self._books.busy)
-            self._books.answered(call, found)
+            self._good(call, found)
         elif got.status in reply.REFUSED:
-            why = service.clean(f"{got.status}: {reply.complaint(got.body)}")
+            why = f"{got.status}: {reply.complaint(got.body, service.clean)}"
             self._refused(call, Answer(key, "", "", 0, 0, seconds, why))
         elif reply.again(got.status):
             wait = retry_after(got.retry_after, time.time()) or 0.0
@@ -177,18 +195,43 @@ class Dispatch:
             self._failed(call, Failure(str(got.status), charged=False, slower=slower), wait)
         else:
             self._books.uncharged(call)
-            said = endings.status(got.status, got.location, service.clean(reply.complaint(got.body)))
+            location = service.clean(got.location or "")
+            said = endings.status(got.status, location, reply.complaint(got.body, service.clean))
             self._stop(AssetError(endings.unusable(service, said)), grace=_GRACE)
 
+    def _good(self, call: Call, found: reply.Read) -> None:
+        """An answer: the server is well, so what it refused before it would refuse again."""
+        self._failing = self._others = 0
+        self._most_others = self._service.breaker
+        self._limit.good(self._books.busy)
+        if call is self._probe:
+            self._books.probed(call, found)
+            self._probe = None
+        else:
+            self._books.answered(call, found)
+        if self._refusals and self.stopped is None:
+            self._books.refused([answer for _, answer in self._refusals])
+            self._refusals = []
+
     def _refused(self, call: Call, answer: Answer) -> None:
-        """The server will never answer this one; if it refuses all of the first, it is not the passages' fault."""
+        """The server will never answer this one, or none; the refusal of the probe tells which."""
         self._failing = 0
-        self._books.refused(call, answer)
-        if self._refused_first is not None:
-            self._refused_first.append(answer.key)
-            if len(self._refused_first) >= self._service.breaker:
-                said = endings.all_refused(len(self._refused_first), answer.error)
-                self._stop(AssetError(endings.unusable(self._service, said)), grace=_GRACE)
+        self._books.uncharged(call)
+        if call is not self._probe:
+            self._refusals.append((call, answer))
+        elif self._refusals:
+            said = endings.all_refused(len(self._refusals), self._refusals[-1][1].error, answer.error)
+            self._stop(AssetError(endings.unusable(self._service, said)), grace=_GRACE)
+        else:  # a good answer came in the meantime
+            self._probe = None
+
+    def _other(self, name: str) -> Failure:
+        """An answer of another model, which is paid for; more of the kind would be as well."""
+        self._others += 1
+        if self._others >= self._most_others:
+            said = endings.another_model(name, self._service.model)
+            self._stop(AssetError(endings.unusable(self._service, said)), grace=_GRACE)
+        return Failure(f"garbled: an answer of model {name!r}", charged=True)
 
     def _failed(self, call: Call, failure: Failure, wait: float = 0.0) -> None:
         """Another try, later; or this was the last."""
@@ -200,6 +243,10 @@ class Dispatch:
         if call.tries < service.tries:
             waits = max(wait * (1 + random.random() / 10), backoff(call.tries, service.pause, random.random()))
             heapq.heappush(self._later, (now + waits, next(self._numbers), call))
+            return
+        if call is self._probe:
+            self._reasons.append(failure.reason)
+            self._stop(Unanswered(self.unanswered()))
             return
         self._books.open.discard(call.request.key)
         self.outcome.failed += 1

@@ -14,7 +14,7 @@ _ADVICE = {
 
 
 def status(code: int, location: str | None, said: str) -> str:
-    """Why a status ends the run."""
+    """Why a status ends the run; both texts are clean."""
     if 300 <= code < 400:
         # Not the whole location: it may hold a token.
         there = (location or "").partition("?")[0].rpartition("@")[2]
@@ -31,11 +31,20 @@ def unusable(service: Service, why: str) -> str:
     return f"{service.shown}, model {service.model or '(of the requests)'}: {why}; what was answered before is stored"
 
 
-def all_refused(count: int, said: str) -> str:
-    """Not one of the first requests was to the server's liking."""
+def all_refused(count: int, said: str, probed: str) -> str:
+    """Nothing is to the server's liking, not even a word."""
+    requests = "1 request was" if count == 1 else f"{count} requests in a row were"
     return (
-        f"the first {count} requests were all refused, the last with {said}: check the model's name, its context length"
-        " and the sampling; these refusals are not kept"
+        f"{requests} refused, the last with {said}; and so was a request of one word, with {probed}: check the account,"
+        " the model's name, its context length and the sampling, and run again; these refusals are not kept"
+    )
+
+
+def another_model(found: str, wanted: str) -> str:
+    """Answers bear another name."""
+    return (
+        f"its answers are of model {found!r}, {wanted!r} was asked for: name in the recipe, as `model:`, the one that"
+        " is to answer, as the server calls it; these answers are not kept"
     )
 
 
@@ -61,22 +70,23 @@ def unanswered(service: Service, state: str) -> str:
     return f"{service.shown}: {service.clean(state)}; run again to try the open ones again"
 
 
-def exhausted(service: Service, spent: Spent, cost: Amount, state: str) -> str:
-    """The budget is used up."""
+def exhausted(service: Service, spent: Spent, own: Amount, cost: Amount, state: str) -> str:
+    """The budget is used up. `own`: what this run has on lease, of which it uses nothing now."""
     budget = service.budget
     assert budget is not None
-    left = budget.most.minus(spent.all)
+    all_spent = spent.all.minus(own)
+    left = budget.most.minus(all_spent)
     told = []
     if budget.tokens is not None:
         told.append(
-            f"{spent.all.tokens:,} of {budget.tokens:,} tokens are spent or set aside; the next request may take"
+            f"{all_spent.tokens:,} of {budget.tokens:,} tokens are spent or set aside; the next request may take"
             f" {cost.tokens:,}{': raise tokens' if cost.tokens > left.tokens else ''}"
         )
     if budget.money is not None and budget.most.money < ENDLESS:
         told.append(
-            f"{spent.all.money / UNIT:,.6g} of {budget.money:,.6g} of the money is spent or set aside; the next request"
+            f"{all_spent.money / UNIT:,.6g} of {budget.money:,.6g} of the money is spent or set aside; the next request"
             f" may take {cost.money / UNIT:,.6g}{': raise money' if cost.money > left.money else ''}"
         )
-    lost = spent.leased.tokens
-    died = f" ({lost:,} tokens were set aside by runs that died or still go on)" if lost else ""
-    return f"budget '{budget.name}' is used up: {'; '.join(told)}{died}; {state}; run again to go on"
+    lost = spent.leased.tokens - own.tokens
+    died = f" ({lost:,} tokens were set aside by runs that died)" if lost > 0 else ""
+    return f"budget '{budget.name}' is used up: {'; '.join(told)}{died}; {service.clean(state)}; run again to go on"

@@ -6,6 +6,7 @@ free last. Nothing follows a redirect, TLS is verified, and a body that never en
 """
 
 import asyncio
+import os
 import ssl
 from types import TracebackType
 from typing import NamedTuple
@@ -14,12 +15,13 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from curate.errors import AssetError
+from curate.errors import AssetError, RecipeError
 from curate.generate.service import Service
 
 LARGEST = 32 << 20
 """Bytes of an answer."""
 
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _CONNECTING = 15.0
 _IDLE = 4.0  # servers close what is idle for 5 s or more: a request must not cross that
 
@@ -46,11 +48,14 @@ class Lanes:
 
     def __init__(self, service: Service) -> None:
         parts = urlsplit(service.url)
-        self._url = httpx.URL(service.url)
+        try:
+            self._url = httpx.URL(service.url)
+        except httpx.InvalidURL:
+            raise RecipeError("the server's address is no URL that can be asked: check its host and path") from None
         self._timeout = service.timeout
         self._extensions = {"timeout": {"connect": min(_CONNECTING, service.timeout)}}
         self._headers = [
-            (b"Host", parts.netloc.encode("idna") if not parts.netloc.isascii() else parts.netloc.encode()),
+            (b"Host", self._url.netloc),
             (b"Accept", b"application/json"),
             (b"Accept-Encoding", b"identity"),
             (b"Content-Type", b"application/json"),
@@ -58,10 +63,18 @@ class Lanes:
         ]
         if service.authorization:
             self._headers.append((b"Authorization", service.authorization.encode()))
-        trust = httpx.create_ssl_context()
+        trust = _trust()
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE)
         proxy = _proxy(parts.scheme, parts.hostname or "")
-        self._lanes = [httpx.AsyncHTTPTransport(verify=trust, limits=limits, proxy=proxy) for _ in range(service.most)]
+        try:
+            self._lanes = [
+                httpx.AsyncHTTPTransport(verify=trust, limits=limits, proxy=proxy) for _ in range(service.most)
+            ]
+        except ImportError:
+            raise RecipeError(
+                "the environment names a SOCKS proxy, which needs the package socksio (pip install 'httpx[socks]'); "
+                "or take the server out with NO_PROXY"
+            ) from None
         self._free = [*reversed(self._lanes)]
 
     async def __aenter__(self) -> "Lanes":
@@ -116,7 +129,31 @@ def _proxy(scheme: str, host: str) -> httpx.Proxy | None:
         return None
     known = getproxies()
     found = known.get(scheme) or known.get("all")
-    return httpx.Proxy(found if "://" in found else f"http://{found}") if found else None
+    if not found:
+        return None
+    try:
+        proxy = httpx.Proxy(found if "://" in found else f"http://{found}")
+        if proxy.url.host and 0 <= (proxy.url.port or 0) < 1 << 16 and proxy.url.host.encode("idna"):
+            return proxy
+    except (ValueError, httpx.InvalidURL):  # a scheme that is none of a proxy's, or no address
+        pass
+    # Not what it is: it may hold a password.
+    raise RecipeError(
+        f"the proxy that the environment names for {scheme} (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) is none that can be "
+        "used: http://HOST:PORT is wanted; or take the server out with NO_PROXY"
+    )
+
+
+def _trust() -> ssl.SSLContext:
+    """The certificates that are believed."""
+    try:
+        return httpx.create_ssl_context()
+    except (OSError, ssl.SSLError) as error:  # SSLError is an OSError, named for the reader
+        named = " and ".join(f"{name}={os.environ[name]}" for name in _CERTIFICATES if os.environ.get(name))
+        raise AssetError(
+            f"the certificates to believe cannot be read from {named or 'their file'}: {error.strerror or error}; mend "
+            "or unset the variable"
+        ) from None
 
 
 def _untrusted(error: BaseException | None) -> bool:

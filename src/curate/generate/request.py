@@ -35,6 +35,10 @@ class Sampling:
             raise RecipeError(f"top_p is {self.top_p}; more than 0 and at most 1 is wanted")
 
 
+PROBE = "Hello."
+"""What is asked instead of a passage to see whether a server that refuses answers anything."""
+
+
 class Request(NamedTuple):
     """`key`: 64 hex digits. `body`: JSON for POST /chat/completions. `prompt_tokens`: an estimate, of which a budget
     is better off when it is not too low. `max_tokens`: the most that an answer has."""
@@ -69,3 +73,10 @@ def request(
     key = hashlib.sha256(canonical(identity)).hexdigest()
     body = orjson.dumps({"model": model, "messages": said, **drawn, "stream": False})
     return Request(key, body, prompt_tokens, sampling.max_tokens)
+
+
+def probe(refused: Request) -> Request:
+    """The same request with PROBE as its last message: all that a server may dislike but the text. It has no key."""
+    body = orjson.loads(refused.body)
+    body["messages"][-1]["content"] = PROBE
+    return refused._replace(key="", body=orjson.dumps(body))

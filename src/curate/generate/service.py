@@ -1,11 +1,12 @@
 """Where a language model is served, and what may be asked of it. The key is said to the server and to nobody else."""
 
 import base64
+import json
 import os
 import re
 from dataclasses import dataclass, field, fields
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from curate.errors import RecipeError
 from curate.generate.budget import Budget
@@ -37,7 +38,9 @@ class Service:
 
     def __post_init__(self) -> None:
         parts = _split(self.base)
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        if re.search(r"[\x00-\x20\x7f-\xa0]", self.base):
+            raise RecipeError("the server's address has white space or control characters in it")
+        if parts is None or parts.scheme not in ("http", "https") or not _is_host(parts.hostname):
             raise RecipeError("the server's address is no URL of the form https://HOST[:PORT][/PATH]")
         if not re.fullmatch(r"[\x21-\x7e]*", self.key):
             raise RecipeError("the server's key has white space or other characters that no key has")
@@ -63,11 +66,12 @@ class Service:
 
     @property
     def authorization(self) -> str:
-        """The header's value, "" for none. User and password in the address count where there is no key."""
+        """The header's value, "" for none. User and password in the address count where there is no key; a character
+        that an address cannot have is written in it as %40 and the like."""
         user, found, _ = urlsplit(self.base).netloc.rpartition("@")
         if self.key:
             return f"Bearer {self.key}"
-        return f"Basic {base64.b64encode(user.encode()).decode()}" if found else ""
+        return f"Basic {base64.b64encode(unquote(user).encode()).decode()}" if found else ""
 
     @property
     def called(self) -> tuple[str, ...]:
@@ -75,10 +79,14 @@ class Service:
         return (self.model, *self.names) if self.model else ()
 
     def clean(self, text: str) -> str:
-        """`text` without the key, the password and the query, should a server have said them."""
+        """`text` without the key, the password and the query, should a server have said them, in any form in which it
+        may. Of text that was cut a part of a secret may be left: clean first."""
         parts = urlsplit(self.base)
-        said = (self.key, self.authorization.partition(" ")[2], parts.netloc.rpartition("@")[0], parts.password or "")
-        for secret in (*said, parts.query):
+        said = {self.key, self.authorization.partition(" ")[2], parts.netloc.rpartition("@")[0], parts.password or ""}
+        said |= {parts.query, *(value for _, value in parse_qsl(parts.query) if len(value) >= 6)}
+        plain = said | {unquote(one) for one in said}
+        forms = plain | {quote(one, safe="") for one in plain} | {json.dumps(one)[1:-1] for one in plain}
+        for secret in sorted(forms, key=len, reverse=True):
             if len(secret) >= 3:
                 text = text.replace(secret, "***")
         return text
@@ -110,6 +118,18 @@ def service(server: str, **more: Any) -> Service:
 
 def _host(netloc: str) -> str:
     return netloc.rpartition("@")[2]
+
+
+def _is_host(name: str | None) -> bool:
+    """True for what may be looked up: labels of 1 to 63 bytes (RFC 1035, 2.3.4), without characters that end a host."""
+    if not name or re.search(r"[\\<>^`{|}\"%]", name):
+        return False
+    if ":" in name:  # IPv6, which urlsplit has looked at
+        return True
+    try:
+        return len(name.encode("idna")) <= 255
+    except UnicodeError:
+        return False
 
 
 def _split(base: str) -> Any:
