@@ -23,7 +23,7 @@ LAYERS = (
     "store groups slices strict",
     "languages quotas laws styles",
     "utility apportion",
-    "policies",
+    "policies markup",
     "hub",
     "serving",
     "arrow streams assets manifest expressions trainers execute",

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curate.kernels.hash import keyed, mix
+from curate.markup import bare
 from curate.styles import Style
 
 QUESTION, ANSWER = "Question:", "Answer:"
@@ -32,6 +33,7 @@ _EMPHASIS_LINE = re.compile(r"(?<!\w)_(?=[^\s_])([^_\n]*?[^\s_])_(?!\w)")
 _DUNDER = re.compile(r"__\w+__\Z")
 _LABEL = re.compile(r"^[ \t]*passage(?:[ \t]+\d+)?[ \t]*:[ \t]*(\n?)", re.MULTILINE | re.IGNORECASE)
 _BULLET = re.compile(r"[ \t]*(?:[-*•–+][ \t]+|[-•–](?=[^\s\d–-]))")
+_NUMBERED = re.compile(r"[ \t]*(\d{1,3})[.)][ \t]+")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "‘": "’", "「": "」", "`": "`"}
 
 
@@ -51,7 +53,8 @@ def tidy(style: Style, answer: str, tokens: int) -> Made:
     """
     if style.output.most is not None and tokens > style.output.most:
         return Made("", "truncated")
-    made = Made(answer.replace("\r\n", "\n").strip())
+    # Reasoning and marks of a template go first: an opening, quotes and bullets are looked for behind them.
+    made = Made(bare(answer.replace("\r\n", "\n").strip(), prompt=style.instructions))
     for step in style.assembly.steps:
         if made.reason:
             return made
@@ -125,8 +128,13 @@ def _labels(text: str, _: str) -> Made:
 
 
 def _bullets(text: str, _: str) -> Made:
-    """Lines without bullet marks. The first line goes unless it has one; lines with nothing in them go."""
+    """Lines without bullet marks. The first line goes unless it has one; lines with nothing in them go.
+
+    Numbers are marks where they count 1, 2, 3: other lines may begin with a number of their own."""
     lines = text.splitlines()
+    counted = [int(one[1]) for one in map(_NUMBERED.match, lines) if one]
+    if counted and counted == list(range(1, len(counted) + 1)):
+        lines = [_NUMBERED.sub("- ", one, count=1) for one in lines]
     if lines and not _BULLET.match(lines[0]):
         lines = lines[1:]
     lines = [_BULLET.sub("", one, count=1).strip() for one in lines]

@@ -9,6 +9,7 @@ The catch: these checks find what can be seen without understanding. A fluent ou
 `faithfulness`.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,28 +18,41 @@ import pyarrow as pa
 from curate.arrow import utf8
 from curate.assets import find
 from curate.identify import identified, model
+from curate.markup import marked
 from curate.wording import cleaned, refuses
 
 REASONS = (
     "truncated",
     "empty",
     "too_short",
+    "garbled",
     "refusal",
+    "markup",
+    "pairs",
     "echo",
     "length_ratio",
     "copied",
     "loop",
     "language",
 )
-"""Why an output is rejected, in the order in which it is asked. truncated: the server did not say `stop`. empty: no
-letter or digit. too_short: fewer than `Rules.least` tokens. refusal: `wording.refuses`. echo: 12 words of the prompt.
-length_ratio: tokens of the output by those of the source. copied: one run of the source is most of it, or most of its
-8-grams are the source's. loop: repeated lines, one 3-gram all over, or an end that says the same again and again.
+"""Why an output is rejected, in the order in which it is asked. truncated: the server did not say `stop`, or the
+last sentence has no end (`_breaks_off`). empty: no letter or digit. too_short: fewer than `Rules.least` tokens.
+garbled: characters that could not be read. refusal: `wording.refuses`. markup: `markup.marked`. pairs: no question
+where questions were asked for. echo: 12 words of the prompt.
+length_ratio: tokens of the output by those of the source. copied: one run of the source is most of it, most of its
+8-grams are the source's, or most of its words in their order are. loop: repeated lines or sentences, one 3-gram all
+over, or an end that says the same again and again.
 language: surely not that of the source."""
 
 ECHO, OVERLAP = 12, 8
 """Words of the n-grams of `echo` and of `copied`."""
-MOST_COPIED, MOST_OVERLAP = 0.8, 0.6
+MOST_COPIED, MOST_OVERLAP, MOST_ALIGNED = 0.8, 0.6, 0.75
+MOST_UNREADABLE = 0.005
+"""Share of U+FFFD and control characters among the characters."""
+MOST_TOKENS = 1.5
+"""Tokens per byte of an output by those of its source: beyond it some were spent on something else than the text."""
+MOST_DUPLICATE_SENTENCES, SENTENCE = 0.3, 20
+"""Share of the characters in sentences that were said before, and the characters of the shortest that counts."""
 MOST_DUPLICATE_LINES, MOST_TOP_3_GRAM = 0.3, 0.2
 TAIL, TAIL_TIMES = 12, 3
 """A loop at the end: so many words, the same run so many times."""
@@ -55,7 +69,7 @@ class Rules:
     `low`, `high`: bounds of the length ratio. `paraphrase`: an output says the same in other words, so a copy is none
     (false for questions and answers, which quote). `prompt`: the words that must not come back. `model`: a classifier
     of languages as the `language` stage names them, or None to leave languages unasked. `least`: tokens of the
-    shortest output.
+    shortest output. `pairs`: questions and answers were asked for. `skip`: reasons that reject nothing.
     """
 
     low: float
@@ -64,6 +78,8 @@ class Rules:
     prompt: str
     model: str | None
     least: int = 10
+    pairs: bool = False
+    skip: frozenset[str] = frozenset()
 
 
 def check(
@@ -78,8 +94,10 @@ def check(
     """One row per output: `text`, the output without its surroundings, and `reason`, null if it is accepted.
 
     Five columns of one length: the passages, what was made of them (null: nothing came), how the server says that it
-    ended, and the tokens of both. Tokens of a cleaned output are taken to be as many as its share of the bytes. More
-    columns: `ratio`, `copied` (longest common run of bytes by those of the output), `overlap` (share of 8-grams),
+    ended, and the tokens of both. Tokens of a cleaned output are taken to be as many as its share of the bytes, at
+    the source's tokens per byte if they are far more (hidden reasoning is counted by servers). More columns: `ratio`,
+    `copied` (longest common run of bytes by those of the output), `overlap` (share of 8-grams), `aligned` (words of the
+    longest common subsequence by those of the longer text), `duplicate_sentences` (share of characters), `unreadable` (share of U+FFFD and control characters),
     `echo` (12-grams of the prompt), `duplicate_lines`, `top_3_gram`, `tail` (words of a loop at the end), and with
     `rules.model` `language`, `language_score`, `source_language`, `source_language_score`. AssetError if the model is
     not here.
@@ -90,24 +108,42 @@ def check(
     which = passages.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     pairs = np.stack([which, np.arange(len(which))], axis=1)
     raw = outputs.to_pylist()
-    texts = [cleaned(text, distinct[source]) for text, source in zip(raw, which, strict=True)]
+    texts = [cleaned(text, distinct[source], rules.prompt) for text, source in zip(raw, which, strict=True)]
     column = pa.array(texts, pa.large_string())
     table = _measured(passages.dictionary, column, outputs, pairs, rules)
-    tokens = _numbers(output_tokens) * np.diff(utf8(column)[0]) / np.maximum(np.diff(utf8(outputs)[0]), 1)
+    tokens = _tokens(
+        _numbers(output_tokens) / np.maximum(np.diff(utf8(outputs)[0]), 1),
+        _numbers(source_tokens) / np.maximum(np.diff(utf8(passages.dictionary)[0])[which], 1),
+        np.diff(utf8(column)[0]),
+    )
     table["ratio"] = tokens / np.maximum(_numbers(source_tokens), 1)
     ended = np.array([str(one) for one in finish_reason.to_pylist()], object)
     filtered = ended == "content_filter"
-    refused = [refuses(text, distinct[source]) for text, source in zip(texts, which, strict=True)]
+    beside = [(text, distinct[source]) for text, source in zip(texts, which, strict=True)]
+    read = {name: np.array([asked(*one) for one in beside], bool) for name, asked in _READ.items()}
+    table["unreadable"] = np.array([_unreadable(text) for text in texts], np.float64)
+    table["duplicate_sentences"] = np.array([_said_again(text) for text in texts], np.float64)
+    own = np.array([(_unreadable(text), _said_again(text)) for text in distinct], np.float64).reshape(-1, 2)[which]
+    asks = [rules.pairs and not _ASKS.search(text) for text in texts]
     found = {
-        "truncated": (ended != "stop") & ~filtered,
-        "empty": (table.pop("words") == 0) & ~filtered,
+        "truncated": ((ended != "stop") | (read["truncated"] & rules.paraphrase)) & ~filtered,
+        "empty": (table["words"] == 0) & ~filtered,
         "too_short": (tokens < rules.least) & ~filtered,
-        "refusal": np.array(refused, bool) | filtered,
+        "garbled": table["unreadable"] > np.maximum(MOST_UNREADABLE, own[:, 0]),
+        "refusal": read["refusal"] | filtered,
+        "markup": read["markup"],
+        "pairs": np.array(asks, bool),
         "echo": table["echo"] > 0,
         "length_ratio": (table["ratio"] < rules.low) | (table["ratio"] > rules.high),
-        "copied": ((table["copied"] > MOST_COPIED) | (table["overlap"] > MOST_OVERLAP)) & rules.paraphrase,
-        "loop": table.pop("loop"),
+        "copied": (
+            (table["copied"] > MOST_COPIED)
+            | (table["overlap"] > MOST_OVERLAP)
+            | ((table["aligned"] > MOST_ALIGNED) & (table["words"] >= ECHO))
+        )
+        & (rules.paraphrase | rules.pairs & (table["copied"] > MOST_COPIED)),
+        "loop": table.pop("loop") | (table["duplicate_sentences"] > np.maximum(MOST_DUPLICATE_SENTENCES, own[:, 1])),
     }
+    del table["words"]
     made = {"text": column, "reason": column, **{name: pa.array(values) for name, values in table.items()}}
     if rules.model is not None:
         languages, other = _languages(passages.dictionary, column, which, rules.model)
@@ -115,7 +151,7 @@ def check(
         found["language"] = other
     # The first that holds: later ones are written first.
     reason = np.full(len(texts), -1, np.int32)
-    for name in reversed([name for name in REASONS if name in found]):
+    for name in reversed([name for name in REASONS if name in found and name not in rules.skip]):
         reason[found[name]] = REASONS.index(name)
     made["reason"] = pa.DictionaryArray.from_arrays(pa.array(reason, mask=reason < 0), pa.array(REASONS)).cast(
         pa.string()
@@ -130,7 +166,7 @@ def _measured(
 
     The prompt is looked for in the `raw` outputs: what was cut off may have been a part of it.
     """
-    from curate.kernels.overlaps import shared_ngrams, tails
+    from curate.kernels.overlaps import longest_common_subsequences, shared_ngrams, tails
     from curate.kernels.substring import longest_common
     from curate.kernels.vocabulary import numbered
 
@@ -142,6 +178,8 @@ def _measured(
     shared_ngrams(first, numbers, pairs + shift, OVERLAP, overlap)
     prompt = np.stack([np.full(outputs, len(first) - 2), pairs[:, 1] + len(sources) + outputs], axis=1)
     shared_ngrams(first, numbers, prompt, ECHO, echo)
+    aligned = np.empty(outputs, np.int64)
+    longest_common_subsequences(first, numbers, pairs + shift, aligned)
     common, tail = np.empty(outputs, np.int64), np.empty(len(first) - 1, np.int64)
     longest_common(*utf8(sources), *utf8(texts), pairs, common)
     tails(first, numbers, TAIL_TIMES, tail)
@@ -155,12 +193,61 @@ def _measured(
         "words": np.diff(first)[its],
         "copied": common / np.maximum(np.diff(utf8(texts)[0]), 1),
         "overlap": overlap[:, 1] / np.maximum(overlap[:, 0], 1),
+        # By the longer of both: a short output may well take its words from a long source.
+        "aligned": aligned / np.maximum(np.maximum(np.diff(first)[its], np.diff(first)[sources_own]), 1),
         "echo": echo[:, 1],
         "duplicate_lines": lines[its],
         "top_3_gram": grams[its],
         "tail": tail[its],
         "loop": loop | (tail[its] >= np.maximum(TAIL, tail[sources_own] + 1)),
     }
+
+
+def _tokens(per_byte: np.ndarray, source_per_byte: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Tokens of texts of so many bytes; see `check`."""
+    hidden = (per_byte > MOST_TOKENS * source_per_byte) & (source_per_byte > 0)
+    found: np.ndarray = np.where(hidden, source_per_byte, per_byte) * size
+    return found
+
+
+_ASKS = re.compile(r"[?\uff1f\u061f\u037e]|^[ \t*_#-]*(?:question|q)[ \t]*\d*[*_]*:", re.IGNORECASE | re.MULTILINE)
+_ENDS = ".!?\u2026\u3002\uff01\uff1f\u061f\u0964\u06d4"
+_CLOSE = "\"'\u201d\u2019\u00bb)]*_\u300d\u300f\uff09 \t"
+_SENTENCES = re.compile(rf"[^{_ENDS}\n]+")
+_UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufffd]")
+_LISTED = re.compile(r"[ \t]*(?:[-*\u2022\u2013#|>]|\w{1,3}[.)]\s|[^\s:]{1,20}:\s)")
+
+
+def _breaks_off(text: str, source: str) -> bool:
+    """True if the last line, of prose as all lines before it, stops inside a sentence, which the source does not."""
+    body = text.rstrip()
+    lines = [line.rstrip(_CLOSE) for line in body.splitlines() if line.strip()]
+    if not lines or source.rstrip().rstrip(_CLOSE)[-1:] not in tuple(_ENDS) or _LISTED.match(lines[-1]):
+        return False
+    cut = body[-1:].isalnum() or body[-1:] in (",", ";", "-")
+    ended = [line[-1:] in tuple(_ENDS) for line in lines[:-1]]
+    # Where no line ends in a full stop the writer sets none: a list, a poem. One sentence alone may be a title.
+    return cut and all(ended) and (bool(ended) or len(re.findall(rf"[{_ENDS}](?=\s)", lines[-1])) > 0)
+
+
+def _unreadable(text: str) -> float:
+    return len(_UNREADABLE.findall(text)) / max(len(text), 1)
+
+
+def _said_again(text: str) -> float:
+    """Share of the characters in sentences that were said before, of those that are not short."""
+    seen: set[str] = set()
+    again = whole = 0
+    for one in _SENTENCES.findall(text):
+        sentence = " ".join(one.lower().split())
+        if len(sentence) >= SENTENCE:
+            whole += len(sentence)
+            again += len(sentence) * (sentence in seen)
+            seen.add(sentence)
+    return again / max(whole, 1)
+
+
+_READ = {"refusal": refuses, "markup": marked, "truncated": _breaks_off}
 
 
 def _repeated(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.arrow import binary, one, utf8
-from curate.assembly import Made, finished, tidy, with_pairs
+from curate.assembly import ANSWER, QUESTION, Made, finished, tidy, with_pairs
 from curate.diversity import comparable, diversity, select
 from curate.faithfulness import cosines, faithfulness, strangers
 from curate.generations import Rules, check
@@ -230,6 +230,8 @@ def rules(style: Style, language_model: str | None) -> Rules:
         prompt="" if "echo" in skipped else style.instructions,
         model=None if "language" in skipped else language_model,
         least=0 if "too_short" in skipped else style.output.least,
+        pairs=QUESTION in style.instructions and ANSWER in style.instructions,
+        skip=frozenset(skipped),
     )
 
 

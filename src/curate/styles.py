@@ -24,7 +24,9 @@ LARGEST = 10_000_000
 MARGIN = 2
 """Tokens that Nemotron-CC leaves free beside the prompt and the passage."""
 
-Check = Literal["too_short", "refusal", "echo", "length_ratio", "copied", "loop", "language"]
+Check = Literal[
+    "too_short", "garbled", "refusal", "markup", "pairs", "echo", "length_ratio", "copied", "loop", "language"
+]
 Step = Literal["markdown", "opening", "quotes", "labels", "bullets", "pairs"]
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 _MISSING = ("missing", "missing_argument")
