@@ -60,7 +60,7 @@ def judged(rows: list[Row], passages: dict[str, str], styles: dict[str, Row], mo
             finish_reason=pa.array([rows[place]["finish_reason"] for place in which]),
             source_tokens=tokens(sources),
             output_tokens=tokens(outputs),
-            rules=Rules(numbers["low"], numbers["high"], numbers["paraphrase"], prompt, model),
+            rules=Rules(numbers["low"], numbers["high"], numbers["paraphrase"], prompt, model, pairs=style == "qa"),
         )
         facts = faithfulness(pa.array(sources), table["text"].combine_chunks())
         for place, one, two in zip(which, table.to_pylist(), facts.to_pylist(), strict=True):

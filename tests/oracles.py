@@ -170,6 +170,17 @@ def tail_slowly(words: list[str], times: int) -> int:
     return best
 
 
+def longest_common_subsequence_slowly(one: list[str], other: list[str]) -> int:
+    """Words that stand in both lists in one order, the most that there are."""
+    if not one or not other:
+        return 0
+    table = [[0] * (len(other) + 1) for _ in range(len(one) + 1)]
+    for i, word in enumerate(one):
+        for j, against in enumerate(other):
+            table[i + 1][j + 1] = table[i][j] + 1 if word == against else max(table[i][j + 1], table[i + 1][j])
+    return table[-1][-1]
+
+
 # --- kernels/diversity.py ---
 
 

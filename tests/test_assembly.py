@@ -127,6 +127,10 @@ def test_labels_of_passages_go(given, left):
         ("- One\n  goes on.", "One\ngoes on."),
         ("- -5 degrees is cold.\n- well-known", "-5 degrees is cold.\nwell-known"),
         ("Intro\n-5 degrees", "-5 degrees"),
+        ("1. One.\n2. Two.\n3) Three.", "One.\nTwo.\nThree."),
+        ("Facts:\n1) One.\n   - Half.\n2) Two.", "One.\nHalf.\nTwo."),
+        ("- 12. May was cold.\n- Two.", "12. May was cold.\nTwo."),
+        ("<think>What is there?</think>\n- One.\n- Two.", "One.\nTwo."),
     ],
 )
 def test_a_list_loses_its_marks_and_a_first_line_without_one(given, left):

@@ -84,8 +84,8 @@ def test_the_first_reason_is_told() -> None:
 
 def test_limits_are_the_last_accepted() -> None:
     assert reasons([GOOD, GOOD], output_tokens=[10, 9], low=0, source_tokens=[10, 10]) == [None, "too_short"]
-    tokens = [50, 49, 200, 201]
-    found = reasons([GOOD] * 4, output_tokens=tokens, source_tokens=[100] * 4)
+    tokens = [50, 49, 120, 121]
+    found = reasons([GOOD] * 4, output_tokens=tokens, source_tokens=[100] * 4, high=1.2)
     assert found == [None, "length_ratio", None, "length_ratio"]
     # Four of five bytes from the source are accepted; words of its own in between keep 8-grams apart.
     source = "".join(chr(97 + i % 26) for i in range(400))
@@ -95,6 +95,50 @@ def test_limits_are_the_last_accepted() -> None:
         assert reasons([text[:100]], source, output_tokens=[20], source_tokens=[20]) == [reason]
 
 
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (f"<p>{GOOD}</p>", "markup"),
+        (f"\\begin{{quote}}{GOOD}\\end{{quote}}", "markup"),
+        (f'{{"title": "Herons", "text": "{GOOD}"}}', "markup"),
+        (f"{GOOD[:80]}<|endoftext|>{GOOD[80:]}", "markup"),
+        (GOOD.replace("a", "\ufffd"), "garbled"),
+        (GOOD.replace(" ", "\x00"), "garbled"),
+        (GOOD[: GOOD.index("build")].strip(), "truncated"),
+        (f"{GOOD} {GOOD}", "loop"),
+        ("<think>Herons wait for fish and frogs in water, so I will begin with that and with Europe.", "empty"),
+        (" ".join("grass" if i % 5 == 4 else word for i, word in enumerate(SOURCE.split())), "copied"),
+    ],
+)
+def test_what_machines_write_is_found(output: str, reason: str) -> None:
+    assert reasons([output], high=3.0) == [reason]
+    if reason in ("markup", "garbled", "loop", "copied"):
+        assert reasons([output], high=3.0, skip=frozenset([reason])) == [None]
+
+
+def test_markup_of_the_source_is_none() -> None:
+    source = f"<p>{SOURCE}</p> Models end with <|endoftext|>."
+    assert reasons([f"<p>{GOOD}</p> The last mark of a model is <|endoftext|>."], source) == [None]
+
+
+def test_hidden_reasoning_is_no_length() -> None:
+    made = judge([GOOD], source_tokens=[len(SOURCE)], output_tokens=[9 * len(GOOD)])
+    assert made["reason"].to_pylist() == [None]
+    assert made["ratio"].to_pylist() == [pytest.approx(len(GOOD) / len(SOURCE))]
+
+
+def test_questions_are_wanted_where_they_were_asked_for() -> None:
+    asked = "Question: What do herons eat?\nAnswer: Fish and frogs, which they catch in shallow water."
+    quoted = f"Question: What is a heron?\nAnswer: {SOURCE[:60]}"
+    wanted = {"pairs": True, "paraphrase": False, "low": 0}
+    assert reasons([asked, quoted, GOOD, SOURCE], **wanted) == [None, None, "pairs", "copied"]
+
+
+def test_turns_that_were_asked_for_stay() -> None:
+    talk = "User: What do herons eat?\nAssistant: Fish and frogs.\nUser: Where do they nest?\nAssistant: In trees."
+    assert cleaned(talk, SOURCE, "Write a talk of User: and Assistant: lines.") == talk
+
+
 def test_quoting_styles_may_copy() -> None:
     assert reasons([SOURCE], paraphrase=False) == [None]
 
@@ -102,7 +146,7 @@ def test_quoting_styles_may_copy() -> None:
 def test_twelve_words_of_the_prompt_are_an_echo_and_eleven_are_none() -> None:
     words = PROMPT.split()
     for size, reason in ((12, "echo"), (11, None)):
-        assert reasons([f"{GOOD} {' '.join(words[:size]).upper()}"]) == [reason]
+        assert reasons([f"{GOOD} {' '.join(words[:size]).upper()}."]) == [reason]
 
 
 def test_an_echo_is_one_though_it_would_be_cut() -> None:
@@ -173,6 +217,24 @@ def test_cleaning_takes_only_from_the_ends(text: str, source: str) -> None:
         "## Summary\n\n{}",
         "Of course.\n\nBelow is the text in other words:\n\n{}\n\nLet me know if you need anything else!",
         "{} I hope this helps!",
+        "<think>Which facts? Herons, fish.</think>\n{}",
+        "Which facts? Herons, fish.\n</think>\n\n{}",
+        "<|channel|>analysis<|message|>Fish.<|end|><|start|>assistant<|channel|>final<|message|>{}<|return|>",
+        "<|im_start|>assistant\n{}<|im_end|>",
+        "{}</s>",
+        "{}\n\nUser: And now the next one?\nAssistant: Gladly.",
+        '{{"text": "{}"}}',
+        "<rewritten>\n{}\n</rewritten>",
+        "Title: Birds That Wait\n\n{}",
+        "Sure, I can do that! Here's the passage reworded in a calm tone:\n\n{}",
+        "{}\n\n[Word count: 40]",
+        "{}\n\nChanges made:\n- shorter\n- plainer",
+        "Original: The grey heron is a bird.\nRewritten: {}",
+        "Хорошо! Вот новый вариант отрывка:\n\n{}",
+        "没问题！下面是重写的段落：\n\n{}",
+        "承知しました。以下は言い換えた文章です：\n\n{}",
+        "Jasne! Oto uproszczona wersja:\n\n{}",
+        "Elbette! İşte sadeleştirilmiş metin:\n\n{}",
         "{}\n\n---\n\n*Note: I have kept all the numbers.*",
         "```text\n{}\n```",
         "Here’s a paraphrase of the text:\n\n~~~\n{}\n~~~\n\nWould you like me to make it shorter?",
@@ -192,6 +254,11 @@ def test_surroundings_are_cut(text: str) -> None:
         "Certainly, herons are patient birds, and of course they are hungry.",
         "Of course the heron waits: it is patient.",
         "Question: What does a heron eat?\nAnswer: Fish and frogs.",
+        "Great. Herons wait without moving.",
+        "Result: two herons in shallow water.",
+        "Herons are shy. If you have any questions about nests, the heron colonies have a warden.",
+        "Herons are shy. If you have any questions, write to birds@example.org or come by.",
+        '{"a": "one", "b": "two"}',
         "Text: a word with many senses.",
         "Mix the flour. If you'd like a darker crust, bake it for longer.",
         '"Let me know if you see one," said the ranger.',
@@ -214,6 +281,12 @@ def test_what_the_source_says_is_never_cut() -> None:
     [
         ("I’m  sorry, but I cannot help.", True),
         ("Thank you! Unfortunately, I am unable to see a text.", True),
+        (f"{GOOD} However, I cannot continue with this request.", True),
+        (f"{GOOD[:90]} I'm unable to rewrite what is left.", True),
+        ("The given text does not contain enough facts.", True),
+        (f"I am unable to swim. {GOOD}", False),
+        ("My apologies, wrote the ranger, for the noise.", False),
+        (f"{GOOD} I regret that I left, the ranger said.", False),
         ("As an AI, I have no opinion.", True),
         ("\"I'm sorry, but I can't do that.\"", True),
         ("Es tut mir leid, ich kann diesen Text nicht umschreiben.", True),
@@ -263,9 +336,9 @@ def test_a_bad_file_of_phrases_is_named(phrases: Path) -> None:
 
 
 def test_every_language_has_every_list() -> None:
-    assert sorted(languages()) == ["de", "en", "es", "fr", "it", "nl", "pt"]
+    assert sorted(languages()) == ["de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru", "tr", "zh"]
     for one in languages().values():
-        assert all(len(one[key]) >= 7 for key in wording.LISTS)
+        assert all(len(one[key]) >= 7 for key in wording.LISTS if key not in ("titles", "remarks", "excuses"))
         assert len(one["months"]) == 12
 
 

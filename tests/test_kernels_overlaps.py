@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import hostile_text
 
 from curate.kernels.diversity import moving_share, mtld
-from curate.kernels.overlaps import shared_ngrams, tails
+from curate.kernels.overlaps import longest_common_subsequences, shared_ngrams, tails
 from curate.kernels.substring import longest_common
 from curate.kernels.vocabulary import numbered
 
@@ -82,6 +82,16 @@ def test_shared_ngrams_are_those_of_a_set(rows: list[str], ngram: int) -> None:
     out = np.full((len(pairs), 2), -1, np.int64)
     shared_ngrams(*number(rows), np.array(pairs), ngram, out)
     assert out.tolist() == [oracles.shared_ngrams_slowly(words[a], words[b], ngram) for a, b in pairs]
+
+
+@given(texts)
+@example(["a b c a b", "b a a b", "", "c b a"])
+def test_the_longest_common_subsequence_is_that_of_the_table(rows: list[str]) -> None:
+    words = [oracles.folded_words(row) for row in rows]
+    pairs = [(a, b) for a in range(len(rows)) for b in range(len(rows))]
+    out = np.full(len(pairs), -1, np.int64)
+    longest_common_subsequences(*number(rows), np.array(pairs), out)
+    assert out.tolist() == [oracles.longest_common_subsequence_slowly(words[a], words[b]) for a, b in pairs]
 
 
 @given(texts, st.integers(2, 4))

@@ -28,15 +28,15 @@ REASONS = (
     "garbled",
     "refusal",
     "markup",
-    "pairs",
     "echo",
     "length_ratio",
     "copied",
+    "pairs",
     "loop",
     "language",
 )
 """Why an output is rejected, in the order in which it is asked. truncated: the server did not say `stop`, or the
-last sentence has no end (`_breaks_off`). empty: no letter or digit. too_short: fewer than `Rules.least` tokens.
+last sentence has no end (`_breaks_off`; asked last). empty: no letter or digit. too_short: fewer than `Rules.least` tokens.
 garbled: characters that could not be read. refusal: `wording.refuses`. markup: `markup.marked`. pairs: no question
 where questions were asked for. echo: 12 words of the prompt.
 length_ratio: tokens of the output by those of the source. copied: one run of the source is most of it, most of its
@@ -124,15 +124,15 @@ def check(
     table["unreadable"] = np.array([_unreadable(text) for text in texts], np.float64)
     table["duplicate_sentences"] = np.array([_said_again(text) for text in texts], np.float64)
     own = np.array([(_unreadable(text), _said_again(text)) for text in distinct], np.float64).reshape(-1, 2)[which]
-    asks = [rules.pairs and not _ASKS.search(text) for text in texts]
+    unasked = np.array([rules.pairs and not _ASKS.search(text) for text in texts], bool)
     found = {
-        "truncated": ((ended != "stop") | (read["truncated"] & rules.paraphrase)) & ~filtered,
+        "truncated": (ended != "stop") & ~filtered,
         "empty": (table["words"] == 0) & ~filtered,
         "too_short": (tokens < rules.least) & ~filtered,
         "garbled": table["unreadable"] > np.maximum(MOST_UNREADABLE, own[:, 0]),
         "refusal": read["refusal"] | filtered,
         "markup": read["markup"],
-        "pairs": np.array(asks, bool),
+        "pairs": unasked,
         "echo": table["echo"] > 0,
         "length_ratio": (table["ratio"] < rules.low) | (table["ratio"] > rules.high),
         "copied": (
@@ -140,7 +140,7 @@ def check(
             | (table["overlap"] > MOST_OVERLAP)
             | ((table["aligned"] > MOST_ALIGNED) & (table["words"] >= ECHO))
         )
-        & (rules.paraphrase | rules.pairs & (table["copied"] > MOST_COPIED)),
+        & (rules.paraphrase | unasked | (rules.pairs & (table["copied"] > MOST_COPIED))),
         "loop": table.pop("loop") | (table["duplicate_sentences"] > np.maximum(MOST_DUPLICATE_SENTENCES, own[:, 1])),
     }
     del table["words"]
@@ -149,8 +149,9 @@ def check(
         languages, other = _languages(passages.dictionary, column, which, rules.model)
         made.update(languages)
         found["language"] = other
-    # The first that holds: later ones are written first.
-    reason = np.full(len(texts), -1, np.int32)
+    # The first that holds: later ones are written first, and a missing end last of all, for loops and scraps have none.
+    broken = read["truncated"] & rules.paraphrase & ("truncated" not in rules.skip)
+    reason = np.where(broken, np.int32(REASONS.index("truncated")), np.int32(-1))
     for name in reversed([name for name in REASONS if name in found and name not in rules.skip]):
         reason[found[name]] = REASONS.index(name)
     made["reason"] = pa.DictionaryArray.from_arrays(pa.array(reason, mask=reason < 0), pa.array(REASONS)).cast(

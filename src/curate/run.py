@@ -80,11 +80,11 @@ def run(
         steps = plan.resolve(recipe, out, source)
         if map is not serial:
             unit.warm_up(step.node.stage for step in steps)
-        for step in steps:
-            if not store.exists(store.join(step.folder, MANIFEST)):
-                step.node.stage.prepared(out)
+        needed = plan.needed(steps, until)
+        for step in (steps[i] for i in sorted(needed) if not store.exists(store.join(steps[i].folder, MANIFEST))):
+            step.node.stage.prepared(out)
         plan.save_state(recipe, out, source, steps)
-        driver = _Driver(out, source, steps, map, report, compression, plan.needed(steps, until))
+        driver = _Driver(out, source, steps, map, report, compression, needed)
         driver.ingest()
         while unfinished := driver.open_steps():
             driver.round(unfinished)

@@ -25,7 +25,7 @@ MARGIN = 2
 """Tokens that Nemotron-CC leaves free beside the prompt and the passage."""
 
 Check = Literal[
-    "too_short", "garbled", "refusal", "markup", "pairs", "echo", "length_ratio", "copied", "loop", "language"
+    "too_short", "garbled", "refusal", "markup", "echo", "length_ratio", "copied", "pairs", "loop", "language"
 ]
 Step = Literal["markdown", "opening", "quotes", "labels", "bullets", "pairs"]
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")

@@ -148,7 +148,7 @@ def wording() -> Wording:
         # An adverb may begin a sentence ("Certainly, herons ..."), and a text ("Great."): on the line of the text it
         # needs more of a preamble behind it.
         _compiled(
-            rf"{start}{lists['agreements']}(?:\s*[!.:\u3002\uff01\uff0c,]*[ \t]*\n|\s*[!.:,\u3002\uff01\uff0c]+\s*{ahead})[\s*_]*"
+            rf"{start}{lists['agreements']}(?:\s*[!.:\u3002\uff01\uff0c,]*[ \t]*(?:\n|\Z)|\s*[!.:,\u3002\uff01\uff0c]+\s*{ahead})[\s*_]*"
         ),
         _compiled(
             rf"{start}(?:(?=[^\n]{{0,{LINE}}}?{lists['works']}){lists['deliveries']}"
@@ -169,7 +169,7 @@ def wording() -> Wording:
         ),
         _compiled(rf"(?:\A{_DECORATION}|[.!?:;,)\u2014\u2013\u2026\n][\s*_]{{0,8}})({lists['refusals']})"),
         _compiled(rf"(?:\A{_DECORATION}|[.!?:;,)\u2014\u2013\u2026\n][\s*_]{{0,8}})({lists['excuses']})"),
-        _compiled(rf"(?<=\w\s)({lists['refusals']}|{lists['excuses']})"),  # in the middle of a sentence
+        _compiled(rf"(?<=\w\s)(?-i:(?=[A-Z]))({lists['refusals']}|{lists['excuses']})"),  # in the middle of a sentence
         _compiled(lists["tasks"]),
         _compiled(rf"{lists['works']}|{lists['tasks']}|{_PLAIN}"),
     )
@@ -181,14 +181,16 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def _any(phrases: list[str]) -> str:
     """A pattern for any of the phrases as whole words, the longest first."""
-    ways = [_phrase(phrase) for phrase in sorted(set(phrases), key=lambda phrase: (-len(phrase), phrase))]
-    return rf"(?:{'|'.join(ways)})"
+    ordered = sorted(set(phrases), key=lambda phrase: (-len(phrase), phrase))
+    spaced = "|".join(_phrase(phrase) for phrase in ordered if phrase[0] < _UNSPACED)
+    unspaced = "|".join(_phrase(phrase) for phrase in ordered if phrase[0] >= _UNSPACED)
+    whole = rf"(?<!\w)(?:{spaced})(?!\w)"  # scripts without spaces have no word ends
+    return rf"(?:{whole}|{unspaced})" if unspaced else whole
 
 
 def _phrase(phrase: str) -> str:
-    """A phrase as whole words. Scripts without spaces have no word ends."""
-    spaced = r"\s+".join(re.escape(word) for word in phrase.split()).replace("'", _APOSTROPHES)
-    return spaced if phrase[0] >= _UNSPACED else rf"(?<!\w){spaced}(?!\w)"
+    spaced = r"\s+".join(re.escape(word) for word in phrase.split())
+    return spaced.replace("'", _APOSTROPHES)
 
 
 def _plain(text: str) -> str:
