@@ -92,7 +92,7 @@ def test_limits_are_the_last_accepted() -> None:
     for size, reason in ((80, None), (81, "copied")):
         text = source[:size] + " " + "0123456789 98765 43" + "x" * (99 - size - 19)
         assert len(text) == 100 or size == 81
-        assert reasons([text[:100]], source, output_tokens=[20], source_tokens=[20]) == [reason]
+        assert reasons([text[:100]], source, output_tokens=[20], source_tokens=[80], low=0) == [reason]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_limits_are_the_last_accepted() -> None:
         (f'{{"title": "Herons", "text": "{GOOD}"}}', "markup"),
         (f"{GOOD[:80]}<|endoftext|>{GOOD[80:]}", "markup"),
         (GOOD.replace("a", "\ufffd"), "garbled"),
-        (GOOD.replace(" ", "\x00"), "garbled"),
+        (GOOD.replace("e", "\x00"), "garbled"),
         (GOOD[: GOOD.index("build")].strip(), "truncated"),
         (f"{GOOD} {GOOD}", "loop"),
         ("<think>Herons wait for fish and frogs in water, so I will begin with that and with Europe.", "empty"),

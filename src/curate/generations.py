@@ -36,8 +36,8 @@ REASONS = (
     "language",
 )
 """Why an output is rejected, in the order in which it is asked. truncated: the server did not say `stop`, or the
-last sentence has no end (`_breaks_off`; asked last). empty: no letter or digit. too_short: fewer than `Rules.least` tokens.
-garbled: characters that could not be read. refusal: `wording.refuses`. markup: `markup.marked`. pairs: no question
+last sentence has no end (`_breaks_off`; asked last). empty: no letter or digit. too_short: fewer than `Rules.least`
+tokens. garbled: characters that could not be read. refusal: `wording.refuses`. markup: `markup.marked`. pairs: no question
 where questions were asked for. echo: 12 words of the prompt.
 length_ratio: tokens of the output by those of the source. copied: one run of the source is most of it, most of its
 8-grams are the source's, or most of its words in their order are. loop: repeated lines or sentences, one 3-gram all
@@ -96,11 +96,11 @@ def check(
     Five columns of one length: the passages, what was made of them (null: nothing came), how the server says that it
     ended, and the tokens of both. Tokens of a cleaned output are taken to be as many as its share of the bytes, at
     the source's tokens per byte if they are far more (hidden reasoning is counted by servers). More columns: `ratio`,
-    `copied` (longest common run of bytes by those of the output), `overlap` (share of 8-grams), `aligned` (words of the
-    longest common subsequence by those of the longer text), `duplicate_sentences` (share of characters), `unreadable` (share of U+FFFD and control characters),
-    `echo` (12-grams of the prompt), `duplicate_lines`, `top_3_gram`, `tail` (words of a loop at the end), and with
-    `rules.model` `language`, `language_score`, `source_language`, `source_language_score`. AssetError if the model is
-    not here.
+    `copied` (longest common run of bytes by those of the output), `overlap` (share of 8-grams), `aligned` (words of
+    the longest common subsequence by those of the longer text), `duplicate_sentences` (share of characters),
+    `unreadable` (share of U+FFFD and control characters), `echo` (12-grams of the prompt), `duplicate_lines`,
+    `top_3_gram`, `tail` (words of a loop at the end), and with `rules.model` `language`, `language_score`,
+    `source_language`, `source_language_score`. AssetError if the model is not here.
     """
     sources, outputs = (column.cast(pa.large_string()).fill_null("") for column in (sources, outputs))
     passages = sources.dictionary_encode()

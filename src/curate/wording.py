@@ -50,7 +50,10 @@ _UNSPACED = "\u2e80"
 """From here on scripts are those of Chinese and Japanese, and later ones that lists have not."""
 _APOSTROPHES = "['\u2019\u2018\u02bc\u00b4`]"
 _MORE = r"\s+(?:in|of|for|with|de|en|di|em|van|f\u00fcr|del|du)\s[^\n:.!?]{1,60}"
-_PLAIN = r"(?:that|this|with|have|from|your|they|them|were|been|more|some|would|like|need|please|other|which|while|also|about)"
+_PLAIN = (
+    r"(?:that|this|with|have|from|your|they|them|were|been|more|some|would|like|need|please|other|which|while|also"
+    r"|about)"
+)
 _DECORATION = r"[\s*_#>\u00a1\u00bf]{0,12}"  # bounded: a text of nothing else would be tried at every length
 
 
@@ -101,10 +104,15 @@ def refuses(text: str, source: str) -> bool:
     start = max(0, len(text) - TAIL)
     for pattern in (lists.refusal, lists.excuse, lists.broken):
         for one in pattern.finditer(text, start):
-            sentence = pattern is not lists.broken or one[1][0].isupper()
-            if sentence and _plain(one[1]) not in known and _of_task(text, one) and _ends_soon(text, one.end()):
+            said = _plain(one[1]) in known or _quoted(text, one.start(1))
+            if not said and _of_task(text, one) and _ends_soon(text, one.end()):
                 return True
     return False
+
+
+def _quoted(text: str, at: int) -> bool:
+    """True if a quotation mark is open at this place."""
+    return text.count('"', 0, at) % 2 == 1 or text.count("\u201c", 0, at) > text.count("\u201d", 0, at)
 
 
 def _of_task(text: str, found: re.Match[str]) -> bool:
@@ -128,7 +136,8 @@ def languages() -> dict[str, dict[str, Any]]:
         raw, _ = strict.load(store.read(location))
         if not isinstance(raw, dict) or not raw or not set(raw) <= {*LISTS, *TABLES}:
             raise RecipeError(f"{location}: a file of phrases has the keys {', '.join((*LISTS, *TABLES))}")
-        raw = {key: [] for key in LISTS} | {key: {} for key in TABLES} | raw
+        empty: dict[str, Any] = {key: [] for key in LISTS} | {key: {} for key in TABLES}
+        raw = empty | raw
         if not all(isinstance(phrase, str) and phrase.strip() for key in LISTS for phrase in raw[key]):
             raise RecipeError(f"{location}: phrases are words; put those such as no and on in quotes")
         if not all(isinstance(word, str) and isinstance(raw[key][word], int) for key in TABLES for word in raw[key]):
@@ -144,34 +153,39 @@ def wording() -> Wording:
     start = rf"\A{_DECORATION}"
     ahead = rf"(?={_DECORATION}(?:{lists['deliveries']}|{lists['labels']}|{lists['agreements']}))"
     label = rf"(?:{lists['labels']}|{lists['titles']})"
+    colon, stop = r"[:\uff1a]", r"[.!:\uff1a\u3002]"
+    sentence = rf"(?:\A{_DECORATION}|[.!?:;,)\u2014\u2013\u2026\n][\s*_]{{0,8}})"
     return Wording(
         # An adverb may begin a sentence ("Certainly, herons ..."), and a text ("Great."): on the line of the text it
         # needs more of a preamble behind it.
-        _compiled(
-            rf"{start}{lists['agreements']}(?:\s*[!.:\u3002\uff01\uff0c,]*[ \t]*(?:\n|\Z)|\s*[!.:,\u3002\uff01\uff0c]+\s*{ahead})[\s*_]*"
+        agreement=_compiled(
+            rf"{start}{lists['agreements']}(?:\s*[!.:\u3002\uff01\uff0c,]*[ \t]*(?:\n|\Z)"
+            rf"|\s*[!.:,\u3002\uff01\uff0c]+\s*{ahead})[\s*_]*"
         ),
-        _compiled(
+        delivery=_compiled(
             rf"{start}(?:(?=[^\n]{{0,{LINE}}}?{lists['works']}){lists['deliveries']}"
-            rf"(?:[^\n:\uff1a.!?]{{0,{LINE}}}(?::[*_]*(?=\s|\Z)|\uff1a)|[^\n:]{{0,{LINE}}}[.!:\uff1a\u3002][*_]*\s*\n)"
+            rf"(?:[^\n:\uff1a.!?]{{0,{LINE}}}(?::[*_]*(?=\s|\Z)|\uff1a)|[^\n:]{{0,{LINE}}}{stop}[*_]*\s*\n)"
             rf"|{lists['deliveries']}\s*[!.:\uff1a]+[*_]*\s*\n)[\s*_]*"
         ),
-        _compiled(
-            rf"{start}(?:{lists['labels']}(?:[\s*_]*[:\uff1a][*_]*\s*|{_MORE}:[*_]*\s*\n\s*)"
+        label=_compiled(
+            rf"{start}(?:{lists['labels']}(?:[\s*_]*{colon}[*_]*\s*|{_MORE}:[*_]*\s*\n\s*)"
             rf"|{lists['titles']}(?:\*\*|__)?[ \t]*:?(?:\*\*|__)?[ \t]*\n\s*|title[*_]*:[^\n]{{1,120}}\n\s*)"
         ),
-        _compiled(rf"\A(?:#+\s*|\*\*|__){label}(?:\*\*|__)?[ \t]*\n\s*"),
-        _compiled(rf"{_DECORATION}[(\[]?{lists['closings']}"),
-        _compiled(
-            rf"\n[\s*_#>(\[-]{{0,8}}{lists['remarks']}[*_]*(?::[^\n]*|[*_)\] \t]*)(?:\n\s*(?:[-*\u2022]|\d+[.)])[^\n]*)*\s*\Z"
+        heading=_compiled(rf"\A(?:#+\s*|\*\*|__){label}(?:\*\*|__)?[ \t]*\n\s*"),
+        closing=_compiled(rf"{_DECORATION}[(\[]?{lists['closings']}"),
+        remark=_compiled(
+            rf"\n[\s*_#>(\[-]{{0,8}}{lists['remarks']}[*_]*(?::[^\n]*|[*_)\] \t]*)"
+            r"(?:\n\s*(?:[-*\u2022]|\d+[.)])[^\n]*)*\s*\Z"
         ),
-        _compiled(
-            rf"\A[\s*_#]{{0,8}}original(?: text| passage| version)?[*_]*:.*\n[\s*_#]{{0,8}}{lists['labels']}[*_]*:[*_]*\s*(?=\S)(?s:.)"
+        versions=_compiled(
+            r"\A[\s*_#]{0,8}original(?: text| passage| version)?[*_]*:.*"
+            rf"\n[\s*_#]{{0,8}}{lists['labels']}[*_]*:[*_]*\s*(?=\S)(?s:.)"
         ),
-        _compiled(rf"(?:\A{_DECORATION}|[.!?:;,)\u2014\u2013\u2026\n][\s*_]{{0,8}})({lists['refusals']})"),
-        _compiled(rf"(?:\A{_DECORATION}|[.!?:;,)\u2014\u2013\u2026\n][\s*_]{{0,8}})({lists['excuses']})"),
-        _compiled(rf"(?<=\w\s)(?-i:(?=[A-Z]))({lists['refusals']}|{lists['excuses']})"),  # in the middle of a sentence
-        _compiled(lists["tasks"]),
-        _compiled(rf"{lists['works']}|{lists['tasks']}|{_PLAIN}"),
+        refusal=_compiled(rf"{sentence}({lists['refusals']})"),
+        excuse=_compiled(rf"{sentence}({lists['excuses']})"),
+        broken=_compiled(rf"(?<=\w\s)(?-i:(?=[A-Z]))({lists['refusals']}|{lists['excuses']})"),  # inside a sentence
+        task=_compiled(lists["tasks"]),
+        work=_compiled(rf"{lists['works']}|{lists['tasks']}|{_PLAIN}"),
     )
 
 
