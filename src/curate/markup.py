@@ -30,16 +30,10 @@ _TURN = re.compile(
 _WRAPPED = re.compile(r"<([A-Za-z][\w-]{0,40})>\s*(.*\S)\s*</\1>", re.DOTALL)
 _TAG = re.compile(r"<(?:/[A-Za-z][\w:-]{0,40}\s*>|!DOCTYPE|\?xml)", re.IGNORECASE)
 _ANY_TAG = re.compile(r"</?[A-Za-z][\w:-]{0,40}(?:\s[^<>\n]{0,300})?/?>")
-<<<<<<< HEAD
-_ELEMENTS = frozenset(
-    ["p", "div", "span", "html", "body", "head", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "b", "i", "em", "strong", "u", "section", "blockquote", "table", "tr", "td", "pre", "code"]
-)
-=======
 _ELEMENTS_SAID = """
 p div span html body head h1 h2 h3 h4 h5 h6 ul ol li b i em strong u section blockquote table tr td pre code
 """
 _ELEMENTS = frozenset(_ELEMENTS_SAID.split())
->>>>>>> 295e5d1d13d14450c5c7a77a361a37b0a85896bb
 _LATEX = re.compile(
     r"\\(?:begin|end)\{(?:quote|quotation|document|itemize|enumerate|description|center|abstract|verbatim|minipage|flushleft)\}"
     r"|\\documentclass|\\(?:sub)*section\*?\{|\\boxed\{\\text"
