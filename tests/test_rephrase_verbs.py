@@ -1,9 +1,11 @@
 """Requests to files and results back, the stories and tables of rephrased rows, and what `plan` says beforehand."""
 
+import gzip
 import hashlib
 import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -385,6 +387,8 @@ def test_lines_that_are_no_results_are_told_with_their_places(
         (["export", "RECIPE", "--out", "RUN"], "--to"),
         (["export", "RECIPE", "--out", "RUN", "--to", "x", "--lines", "0"], "a whole number above 0"),
         (["export", "PLAIN", "--out", "RUN", "--to", "x"], "has no `rephrase` step"),
+        (["forget", "nowhere"], "nowhere is no run folder"),
+        (["forget", "RUN", "--answers", "nowhere.sqlite"], "there is no store of answers nowhere.sqlite"),
         (["answer"], "invalid choice: 'answer'"),
     ],
 )
@@ -396,6 +400,52 @@ def test_a_call_that_is_wrong_ends_with_code_2(
     names = {"RUN": finished[1], "RECIPE": finished[0], "PLAIN": str(plain)}
     assert cli.main(["rephrase", *(names.get(word, word) for word in words)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_refusals_are_forgotten_and_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded, out = recipe.load(corpus(tmp_path)), str(tmp_path / "run")
+    place = f"{out}/answers.sqlite"
+    monkeypatch.setattr(llm_server, "answer", answer)
+    monkeypatch.setattr(llm_server, "usage", usage)
+    with llm_server.served(lambda text, attempt: "413" if len(text) % 3 == 0 else "ok") as server:
+        monkeypatch.setenv("CURATE_LLM", server.url)
+        run(loaded, out)
+        asked = server.seen.requests.total()
+        refused = [one for one in rejects(out, "wrap") if one["reason"] == "refused"]
+        assert refused
+        with Answers.open(place) as answers, answers.hold():
+            assert cli.main(["rephrase", "forget", out]) == 1
+            assert "is asking for answers to this store" in capsys.readouterr().err
+        assert cli.main(["rephrase", "forget", out]) == 0
+        said = capsys.readouterr().out
+        count = int(said.partition(": ")[2].partition(" ")[0])
+        assert said.startswith(f"{place}: {count} refusals forgotten; ")
+        assert 0 < count <= len(refused)
+        assert cli.main(["rephrase", "forget", out, "--answers", place, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"run": out, "answers": place, "forgotten": 0}
+        assert run(loaded, out).worked == 0, "what is done is done"
+        server.faults = llm_server.fine
+        (folder,) = (step["folder"] for step in state(out) if step["name"] == "wrap")
+        shutil.rmtree(Path(out) / folder)
+        before = server.seen.requests.total()
+        run(loaded, out)
+        assert server.seen.requests.total() - before == count < asked
+    assert not [one for one in rejects(out, "wrap") if one["reason"] == "refused"]
+
+
+def test_files_in_another_form_are_taken_whole_or_not_at_all(
+    finished: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    (told,) = rephrase_verb.export(recipe.load(finished[0]), out, str(tmp_path / "to"))["stages"]
+    good = answered(told["files"], tmp_path / "good.jsonl")
+    (tmp_path / "packed.jsonl").write_bytes(gzip.compress(Path(good).read_bytes()))
+    assert cli.main(["rephrase", "import", out, good, str(tmp_path / "packed.jsonl")]) == 4
+    assert "packed.jsonl is compressed (gzip): unpack it first" in capsys.readouterr().err
+    assert cli.main(["rephrase", "import", out, good]) == 0
+    assert f" {told['requests']} " in capsys.readouterr().out, "none was known before"
 
 
 def test_answers_are_not_taken_into_a_run_that_asks_for_none(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def forget(out: str, *, answers: str | None = None) -> Told:
 def forgotten(told: Told) -> None:
     """What `forget` tells, on standard output."""
     count = told["forgotten"]
-    more = "; a run whose `rephrase` step is not done asks for them again" if count else ""
+    more = "; the next run asks for them, but where the step's folder in RUN is whole: remove that" if count else ""
     sys.stdout.write(f"{told['answers']}: {count:,} refusal{'' if count == 1 else 's'} forgotten{more}\n")
 
 

@@ -86,7 +86,7 @@ class Dispatch:
             if call is None:
                 if not self._books.busy and (self.stopped or (self._idle() and not self._refusals)):
                     return
-                await self._rest()
+                await self._rest(now)
             elif await self._books.afford(call):
                 self._send(call)
             else:
@@ -111,14 +111,14 @@ class Dispatch:
             return call
         return None
 
-    async def _rest(self) -> None:
-        """Until something happens, or it is time for something that waits."""
-        now = time.monotonic()
+    async def _rest(self, now: float) -> None:
+        """Until something happens, or it is time for something that waited at `now`: what has come due since then is
+        waited for no longer, rather than no more."""
         known = [self._limit.paused, self._later[0][0] if self._later else now]
         due = [one for one in known if one > now] if self.stopped is None else []
         if self._deadline is not None:
             due = [self._deadline]
-        waits = max(0.001, min(due) - now) if due else None
+        waits = max(0.001, min(due) - time.monotonic()) if due else None
         try:
             async with asyncio.timeout(waits):
                 await self._wake.wait()
@@ -136,7 +136,7 @@ class Dispatch:
         else:
             self._ready.appendleft(call)
         if self._books.busy:
-            await self._rest()
+            await self._rest(time.monotonic())
             return
         spent = await self._books.exhausted(call)
         if spent is not None:
