@@ -21,7 +21,7 @@ BENCH_WITH := 'datatrove[processing]' pyarrow spacy
 OTHERS_WITH := --no-deps --requirement bench/constraints-others.txt
 NEAR_WITH := --no-deps --requirement bench/constraints-near.txt
 CLUSTERS_WITH := --requirement bench/constraints-clusters.txt
-BENCHES := exact heuristics rules language whatif near near_quality clusters semantic
+BENCHES := exact heuristics rules language whatif near near_quality clusters semantic generations rephrase
 SOAKED := gopher c4 fineweb refinedweb fineweb2 code textbook branches wrap web
 
 export DO_NOT_TRACK = 1
