@@ -4,6 +4,7 @@ The catch: a folder of requests that was written is not written again, since its
 """
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -149,15 +150,16 @@ class Told:
     """Says how far the answers are, every few seconds."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell, self.calls = tell, 0
+        self.tell, self.calls, self.began = tell, 0, time.monotonic()
 
     def __call__(self, now: "Progress") -> None:
         self.calls += 1
         if self.calls % 10 == 0:
+            rate = now.output_tokens / max(time.monotonic() - self.began, 1e-3)
             money = f", {now.money:.4f} spent" if now.money else ""
             tries = f", {sum(now.retries.values())} tries failed" if now.retries else ""
             self.tell(
-                f"{now.done:,} answers ({now.held:,} from before), {now.tokens_per_second:,.1f} tokens/s, "
+                f"{now.done:,} answers ({now.held:,} from before), {rate:,.1f} tokens/s, "
                 f"{now.busy} of {now.size} at once{money}{tries}"
             )
 
