@@ -23,7 +23,7 @@ from generated import KEY, asked, got, passages, quiet, small
 from llm_server import FAULTS, answer, mixed, served
 
 from curate.errors import AssetError, BusyError, RecipeError, StoreError, Unanswered
-from curate.generate import endings, lanes, reply
+from curate.generate import dispatch, endings, lanes, reply
 from curate.generate.answers import Answers
 from curate.generate.budget import Budget
 from curate.generate.client import Service, fetch, service
@@ -528,3 +528,15 @@ def test_certificates_that_cannot_be_read_are_said_so(answers, monkeypatch, tmp_
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     with served() as server, pytest.raises(AssetError, match=r"SSL_CERT_FILE=.*certificates\.pem"):
         got(passages(1), answers, small(server.url))
+
+
+def test_a_try_that_comes_due_while_the_run_goes_to_rest_is_made(answers, monkeypatch):
+    rest = dispatch.Dispatch._rest
+
+    async def late(self, now):
+        time.sleep(0.05)  # longer than the pause before the next try
+        await rest(self, now)
+
+    monkeypatch.setattr(dispatch.Dispatch, "_rest", late)
+    with served(lambda text, attempt: "500" if attempt < 3 else "ok") as server:
+        assert got(passages(1), answers, small(server.url)).answered == 1
