@@ -37,8 +37,8 @@ REASONS = (
 )
 """Why an output is rejected, in the order in which it is asked. truncated: the server did not say `stop`, or the
 last sentence has no end (`_breaks_off`; asked last). empty: no letter or digit. too_short: fewer than `Rules.least`
-tokens. garbled: characters that could not be read. refusal: `wording.refuses`. markup: `markup.marked`. pairs: no
-question where questions were asked for. echo: 12 words of the prompt.
+tokens. garbled: characters that could not be read. refusal: `wording.refuses`. markup: `markup.marked`. echo: 12 words
+of the prompt. pairs: no question where questions were asked for.
 length_ratio: tokens of the output by those of the source. copied: one run of the source is most of it, most of its
 8-grams are the source's, or most of its words in their order are. loop: repeated lines or sentences, one 3-gram all
 over, or an end that says the same again and again.

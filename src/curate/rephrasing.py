@@ -231,7 +231,7 @@ def rules(style: Style, language_model: str | None) -> Rules:
         model=None if "language" in skipped else language_model,
         least=0 if "too_short" in skipped else style.output.least,
         pairs=QUESTION in style.instructions and ANSWER in style.instructions,
-        skip=frozenset(skipped),
+        skip=frozenset(skipped - {"copied"}),  # `paraphrase` says it: the passage itself is never an answer to `pairs`
     )
 
 
