@@ -18,8 +18,8 @@ from strategies import hostile_text
 from curate.arrow import utf8
 from curate.errors import AssetError
 from curate.fasttext import MAGIC, Model, parse
+from curate.identify import identified
 from curate.kernels.fasttext import tables
-from curate.stages.language import _identify
 
 WORDS = {
     "en": "the of and to in is that it was for on are as with his they at be this have from or one had by word",
@@ -123,7 +123,7 @@ def trained(library: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def says(model: Model, batch: list[str]) -> list[tuple[str | None, float]]:
     """Label and score of every text."""
     offsets, data = utf8(pa.array(batch, pa.large_string()))
-    labels, scores = _identify(offsets[:-1], offsets[1:], data, tables(model))
+    labels, scores = identified(offsets[:-1], offsets[1:], data, tables(model))
     return [
         (model.labels[label] if label >= 0 else None, float(score)) for label, score in zip(labels, scores, strict=True)
     ]
@@ -233,7 +233,7 @@ def test_what_stands_around_a_row_says_nothing() -> None:
     for before, after in (("x", "y"), ("the ", " the"), ("", "z" * 40), ("é" * 9, "")):
         data = np.frombuffer(f"{before}{text}{after}".encode(), np.uint8)
         start = len(before.encode())
-        labels, scores = _identify(np.array([start]), np.array([start + len(text)]), data, tables(model))
+        labels, scores = identified(np.array([start]), np.array([start + len(text)]), data, tables(model))
         assert [(model.labels[labels[0]], float(scores[0]))] == plain
 
 
